@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// A container's cgroup, whichever driver and version manage it: v1 (and hybrid, where hugetlb and
+// kill are on the unified side), v2, and systemd on top of either. Paths are opened beneath the
+// hierarchy's mount by descriptor. Not here: deciding limits (the spec does), stats as protobuf
+// (shim/), device nodes (setup/devices).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
+#include "executor/setup/host.h"
+
+namespace amphora::cgroup {
+
+enum class Frozen : bool { kNo = false, kYes = true };
+
+// ---- Stats: numbers as the files give them; nullopt = the controller is absent. "max" is UINT64_MAX.
+struct PidsStats { uint64_t current = 0, limit = 0; };
+struct CpuStats {  // nanoseconds, whatever the version
+  uint64_t usage = 0, user = 0, system = 0;
+  std::vector<uint64_t> per_cpu;  // v1 only
+  uint64_t periods = 0, throttled_periods = 0, throttled_time = 0, bursts = 0, burst_time = 0;
+};
+struct MemoryEntry { uint64_t usage = 0, limit = 0, max = 0, failcnt = 0; };
+struct MemoryStats {
+  MemoryEntry usage, swap, kernel, kernel_tcp;  // v2: usage and swap only
+  std::map<std::string, uint64_t> stat;         // memory.stat, key as in the file
+  bool oom_kill_disable = false, under_oom = false;
+};
+struct OomEvents { uint64_t low = 0, high = 0, max = 0, oom = 0, oom_kill = 0, oom_group_kill = 0; };
+struct IoEntry { uint64_t major = 0, minor = 0; std::string op; uint64_t value = 0; };
+struct IoStats {  // v1: lists by file; v2: service_bytes/serviced with op rbytes,wbytes,rios,wios
+  std::vector<IoEntry> service_bytes, serviced, queued, service_time, wait_time, merged, time, sectors;
+};
+struct HugetlbStats { std::string page_size; uint64_t usage = 0, max = 0, failcnt = 0; };
+struct PressureLine { double avg10 = 0, avg60 = 0, avg300 = 0; uint64_t total = 0; };
+struct Pressure { PressureLine some, full; };
+struct RdmaEntry { std::string device; uint32_t handles = 0, objects = 0; };
+struct Stats {
+  bool v2 = false;
+  std::optional<PidsStats> pids;
+  std::optional<CpuStats> cpu;
+  std::optional<MemoryStats> memory;
+  std::optional<OomEvents> oom;
+  std::optional<IoStats> io;
+  std::vector<HugetlbStats> hugetlb;
+  std::optional<Pressure> cpu_pressure, memory_pressure, io_pressure;
+  std::vector<RdmaEntry> rdma_current, rdma_limit;
+};
+
+/// Where a compile process or an exec is placed: descriptors of cgroup.procs files to write a pid to,
+/// or on v2 a directory for CLONE_INTO_CGROUP.
+class Cgroup {
+ public:
+  virtual ~Cgroup() = default;
+  /// Writes the limits (create: before the first process). Values absent in `resources` stay.
+  virtual Result<void> apply(const oci::Resources& resources) = 0;
+  /// `update`: like apply, but rolls everything back when one write fails; devices untouched.
+  virtual Result<void> update(const oci::Resources& resources) = 0;
+  /// Places a process in every hierarchy.
+  virtual Result<void> add(pid_t pid) const = 0;
+  /// v2: directory descriptor for CLONE_INTO_CGROUP; -1 elsewhere (then `add` is needed).
+  virtual int clone_fd() const noexcept = 0;
+  virtual Result<Stats> stats() const = 0;
+  /// Freezes or thaws and waits until the kernel says so.
+  virtual Result<void> freeze(Frozen frozen) = 0;
+  virtual Result<bool> is_frozen() const = 0;
+  /// Every pid in it and below, in our pid namespace.
+  virtual Result<std::vector<pid_t>> pids() const = 0;
+  /// SIGKILL (or `signal`) to every process in it and below; thaws if needed, waits until empty
+  /// (bounded) when the signal is SIGKILL.
+  virtual Result<void> kill_all(int signal) = 0;
+  /// Number of OOM kills so far in it and below.
+  virtual Result<uint64_t> oom_kills() const = 0;
+  /// A descriptor that becomes readable (v1 eventfd: POLLIN; v2 inotify: POLLIN) when oom_kills may
+  /// have changed. The caller reads it empty and asks oom_kills. Absent controller: kUnsupported.
+  virtual Result<UniqueFd> oom_watch() const = 0;
+  /// Removes it, deepest first, retrying EBUSY (bounded). Missing is no error.
+  virtual Result<void> remove() = 0;
+  /// What state.json needs to find it again.
+  virtual void record(oci::State& state) const = 0;
+  /// Path below the mount for messages and for mounts of type cgroup, by controllers ("" = unified).
+  virtual std::map<std::string, std::string> paths() const = 0;
+};
+
+struct Options {
+  bool systemd = false;    ///< --systemd-cgroup, runtime option, or cgroupsPath with two colons
+  bool rootless = false;   ///< no cgroup rights: acceptable only without limits and without a path
+};
+
+/// Creates the container's cgroup (fails with kExists-like text when it holds processes already, as
+/// runc: "container's cgroup is not empty"). Null Cgroup only when the host has no cgroups at all and
+/// nothing was asked, or rootless without rights and nothing was asked.
+Result<std::unique_ptr<Cgroup>> create(const std::string& id, const oci::Linux& linux_,
+                                       const setup::Host& host, const Options& options);
+/// Finds it again from the state; missing directories are tolerated (remove stays possible).
+Result<std::unique_ptr<Cgroup>> open(const oci::State& state, const setup::Host& host);
+
+}  // namespace amphora::cgroup

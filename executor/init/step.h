@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// The vocabulary between the one who plans a container (setup/, in the parent) and the one who sets
+// it up (init/, in the child): the steps, the frozen plan they live in, and the messages of the
+// handshake. Position independent on purpose: a plan can be sent to another process as it is.
+// No member here may need a constructor, an allocator or libc.
+#pragma once
+
+#include <cstdint>
+
+namespace amphora::init {
+
+/// What a step does. Above each implementation in init.cc stands why and from which source.
+enum class Op : uint16_t {
+  kNop = 0,
+  kAwait,          ///< wait for the parent's Message n (MessageKind); EOF ends the child
+  kRendezvous,     ///< send kReached with value n (Rendezvous), then wait for kProceed
+  kSetNamespace,   ///< setns(fd, n)
+  kUnshare,        ///< unshare(n)
+  kSession,        ///< setsid, a new session for the container's init
+  kBecomeRoot,     ///< setresgid(0), setresuid(0), setgroups(none) inside a new user namespace
+  kLoopbackUp,     ///< bring lo up in a new network namespace
+  kPropagation,    ///< mount(NULL, a, NULL, n) : propagation of an existing mount by path
+  kAttachRoot,     ///< move the detached rootfs tree `fd` onto "/" and remember it as the root
+  kMountFs,        ///< new filesystem: target a, type b, source c, data d, MS_ flags n; m = mode
+  kBind,           ///< attach the detached tree `fd` at target a (m: kTargetDir or kTargetFile)
+  kBindPath,       ///< open_tree of host path c in the child (rootless), attributes n/m, target a
+  kRemount,        ///< mount_setattr on target a: set n, clear m; flag kRecursive
+  kTargetPropagation,  ///< mount_setattr propagation n on target a; flag kRecursive
+  kCopyUp,         ///< tmpcopyup: copy the hidden directory's content into the new tmpfs (a)
+  kDeviceNode,     ///< mknod a (path in root): n = mode with type, m = rdev, uid in c, gid in d
+  kDeviceBind,     ///< attach host device tree `fd` at file a
+  kSymlink,        ///< symlink b at path a below the root, existing one is left alone
+  kMkdirAll,       ///< create directory a (inside root) with mode n if missing
+  kPivot,          ///< pivot_root into the attached root; n != 0: MS_MOVE + chroot instead
+  kChdirRoot,      ///< chdir("/")
+  kMask,           ///< mask path a: file by detached /dev/null `fd`, directory by empty tmpfs
+  kReadonlyPath,   ///< bind a on itself read-only
+  kRemountRoot,    ///< mount_setattr on "/": set n (read-only root)
+  kHostname,       ///< sethostname(a)
+  kDomainname,     ///< setdomainname(a)
+  kWriteProc,      ///< write b to file a below our own verified procfs handle `fd`
+  kSessionKeyring, ///< keyctl join session keyring a
+  kConsole,        ///< allocate the pty in the container's devpts, send the master (kConsole)
+  kStdio,          ///< dup2(fd, n) for n in 0..2
+  kOwnStdio,       ///< fchown of fds 0-2 to uid n, gid m where they are ours to give
+  kUmask,          ///< umask(n)
+  kRlimit,         ///< prlimit(self, n, {soft m, hard in text d as 8 bytes})
+  kNoNewPrivs,     ///< PR_SET_NO_NEW_PRIVS
+  kSeccomp,        ///< install the filter: n sock_filter records at text offset a; m = flags
+  kScheduler,      ///< sched_setattr with the struct at text offset a, n bytes
+  kIoPriority,     ///< ioprio_set(n)
+  kPersonality,    ///< personality(n)
+  kMemoryPolicy,   ///< set_mempolicy(mode n, mask at text offset a, m bits)
+  kAffinity,       ///< sched_setaffinity with the mask at text offset a, n bytes
+  kDropBounding,   ///< drop every capability not in mask n from the bounding set
+  kKeepCaps,       ///< PR_SET_KEEPCAPS n
+  kSetGroups,      ///< setgroups(n ids at text offset a as uint32_t)
+  kSetGid,         ///< setresgid(n)
+  kSetUid,         ///< setresuid(n)
+  kSetCaps,        ///< capset: effective n, permitted m, inheritable at text offset a (uint64_t)
+  kRaiseAmbient,   ///< raise every capability in mask n in the ambient set
+  kChdir,          ///< chdir(a), created if missing when flag kCreate; then getcwd must be inside
+  kFindExe,        ///< the first runnable of the NUL-separated candidates at a; error as exec's
+  kReady,          ///< send kReady
+  kAwaitStart,     ///< accept one connection on the start socket `fd`, which replaces status
+  kHook,           ///< run an OCI hook inside: a = path, b = argv, c = env, fd = stdin memfd,
+                   ///< n = timeout in ms (0 none)
+  kPreserveFds,    ///< descriptors fd..n-1 of the fixed list survive exec
+  kCloseFds,       ///< close_range(n, ~0): nothing of ours reaches the payload
+  kExec,           ///< execve of the found program with argv at b, environment at c
+  kHandOver,       ///< wasm: return to the host, which runs the guest
+};
+
+/// Flags of a step.
+enum StepFlag : uint16_t {
+  kOptional = 1,      ///< a missing object (ENOENT) is no failure
+  kRecursive = 2,     ///< AT_RECURSIVE
+  kCreate = 4,        ///< make the object if it is missing
+  kTargetIsFile = 8,  ///< a missing target is made as an empty file, else as a directory
+  kBeforePivot = 16,  ///< resolve beneath the attached root, not from "/"
+  kNoFollow = 32,     ///< last component is not followed
+  kTolerateEperm = 64,  ///< EPERM, EACCES and EROFS are no failure (said by the plan, not guessed)
+};
+
+/// One step. a, b, c, d and what are byte offsets into Plan text (0: none, text[0] is NUL), fd is an
+/// index into the plan's descriptors (-1: none).
+struct Step {
+  Op op;
+  uint16_t flags;
+  int32_t fd;
+  uint32_t a, b, c, d;
+  uint64_t n, m;
+  uint32_t what;      ///< the error text of this step, made by the parent: "mount proc on /proc"
+  uint32_t reserved;
+};
+
+/// A frozen plan: one block of memory that needs no relocation, and descriptors beside it.
+struct Header {
+  uint32_t magic;       ///< kMagic
+  uint32_t version;     ///< kVersion: both ends are built together, this says so
+  uint32_t step_count;
+  uint32_t text_size;
+  // Step steps[step_count]; char text[text_size];
+};
+inline constexpr uint32_t kMagic = 0x616d7068;  // "amph"
+inline constexpr uint32_t kVersion = 1;
+
+/// A plan as the child sees it.
+struct View {
+  const Header* header;
+  const Step* steps;
+  const char* text;
+  const int* fds;       ///< descriptors of the plan in this process, by index
+  uint32_t fd_count;
+};
+
+/// Messages of the handshake, one datagram each on a SOCK_SEQPACKET pair. The sequence is drawn in
+/// docs/process-model.md.
+enum class MessageKind : uint16_t {
+  kProceed = 1,  ///< parent to child: go on
+  kReached,      ///< child to parent: waiting at Rendezvous `value`
+  kConsole,      ///< child to parent, with the pty master
+  kSeccomp,      ///< child to parent, with the listener (value: its number in the child)
+  kReady,        ///< child to parent: set up, the program was found, waiting for start
+  kFailure,      ///< child to parent: step `step` failed with errno `err`
+  kNote,         ///< child to parent: step `step` was tolerated with errno `err` (a warning)
+};
+
+/// Points at which the child waits for work that only the parent can do.
+enum class Rendezvous : uint16_t {
+  kIdMaps = 1,       ///< user namespace made: id maps wanted
+  kTimeOffsets,      ///< time namespace made: offsets wanted
+  kRuntimeHooks,     ///< mounts stand, not pivoted: prestart and createRuntime hooks
+};
+
+struct Message {
+  MessageKind kind;
+  uint16_t step;
+  int32_t err;
+  int32_t value;
+};
+
+}  // namespace amphora::init

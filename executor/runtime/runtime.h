@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runtime: the lifecycle verbs of a container, called in-process by the shim and by the command.
+// create: load spec, detect, cgroup, executor, plan, launch; everything it did is undone when a later
+// part fails. Thread-safe for different containers; calls for one container are ordered by the
+// entry's lock. Not here: ttrpc, command line, events, stdio copying.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "detect/detect.h"
+#include "executor/base/process.h"
+#include "executor/cgroup/cgroup.h"
+#include "executor/executor.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
+#include "executor/setup/host.h"
+#include "executor/store/store.h"
+
+namespace amphora {
+
+enum class All : bool { kNo = false, kYes = true };
+enum class Force : bool { kNo = false, kYes = true };
+
+/// The payload's stdio: descriptors to become 0, 1, 2 (borrowed; -1: the caller's own), or a
+/// terminal whose master is handed to `on_console` while the container is being set up.
+struct Stdio {
+  int fds[3] = {-1, -1, -1};
+  std::function<Result<void>(UniqueFd master)> on_console;  ///< required when process.terminal
+};
+
+struct CreateOptions {
+  bool systemd_cgroup = false;
+  bool no_pivot = false;
+  bool no_new_keyring = false;
+  int preserve_fds = 0;      ///< descriptors 3 .. 3+n-1 survive exec
+  std::string pid_file;      ///< written before create returns; empty: none
+  std::optional<uint32_t> io_uid, io_gid;
+  std::string rootfs;        ///< overrides root.path (the shim's mounted bundle rootfs); empty: spec's
+  std::vector<std::string> warnings_to_log;  ///< unused on input
+};
+
+struct Created {
+  Process init;                       ///< ours to reap when the caller made it
+  std::string kind, reason;           ///< detection's verdict
+  std::vector<std::string> warnings;  ///< what the spec asked and was ignored, by runc's contract
+};
+
+struct ExecOptions {
+  bool ignore_paused = false;
+  int preserve_fds = 0;
+  std::string cgroup;      ///< sub-cgroup, runc's --cgroup
+  std::string pid_file;
+};
+
+class Runtime {
+ public:
+  Runtime(Store store, setup::Host host, std::vector<std::unique_ptr<Executor>> executors,
+          detect::WatCheck wat_check, Children& children);
+
+  Result<Created> create(const std::string& id, const std::string& bundle, const Stdio& stdio,
+                         const CreateOptions& options);
+  /// Lets a created container's program run; returns when its exec has happened (or it has failed,
+  /// with the reason). Runs poststart hooks; a failing one kills the container.
+  Result<void> start(const std::string& id);
+  /// Starts one more process in a running container; returns when its exec has happened.
+  Result<Process> exec(const std::string& id, const oci::Process& process, const Stdio& stdio,
+                       const ExecOptions& options);
+  /// kNotFound when init has exited (runc: "container not running").
+  Result<void> kill(const std::string& id, int signal, All all);
+  /// Removes a stopped container (created ones are killed first); running needs Force. Runs poststop
+  /// hooks; their failures are warnings. Force on an unknown id succeeds.
+  Result<std::vector<std::string>> remove(const std::string& id, Force force);
+  Result<void> pause(const std::string& id);
+  Result<void> resume(const std::string& id);
+  Result<void> update(const std::string& id, const oci::Resources& resources);
+  Result<cgroup::Stats> stats(const std::string& id);
+  Result<std::vector<pid_t>> pids(const std::string& id);
+  Result<std::unique_ptr<cgroup::Cgroup>> cgroup(const std::string& id);
+  /// The state and its live status. Takes no lock: answers while a create is under way.
+  struct Report {
+    oci::State state;
+    oci::Status status;
+  };
+  Result<Report> state(const std::string& id);
+  Result<std::vector<Report>> list();
+  /// Records init's end, for who asks after the shim is gone.
+  Result<void> record_exit(const std::string& id, int exit_code);
+
+  /// The plan that create would walk, as text (one line a step) or JSON; nothing is made.
+  Result<std::string> describe_plan(const std::string& bundle, bool json);
+  /// Detection alone, for `amphora detect BUNDLE`.
+  Result<detect::Verdict> detect_bundle(const std::string& bundle);
+
+  const setup::Host& host() const noexcept { return host_; }
+  Store& store() noexcept { return store_; }
+
+ private:
+  Store store_;
+  setup::Host host_;
+  std::vector<std::unique_ptr<Executor>> executors_;
+  detect::WatCheck wat_check_;
+  Children& children_;
+};
+
+}  // namespace amphora

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Host: what this machine can do, probed once and passed as a plain value, so that planning is pure
+// and testable. Probing tries things instead of reading version numbers.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "executor/base/fd.h"
+
+namespace amphora::setup {
+
+enum class CgroupMode : uint8_t { kNone, kV1, kHybrid, kUnified };
+
+/// One cgroup v1 hierarchy as mounted here.
+struct Hierarchy {
+  std::string controllers;  ///< "memory", "cpu,cpuacct", "name=systemd"; as in /proc/self/cgroup
+  std::string mount_point;  ///< absolute
+  std::string own_path;     ///< our own cgroup below it, from /proc/self/cgroup
+};
+
+struct Host {
+  CgroupMode cgroup_mode = CgroupMode::kNone;
+  std::vector<Hierarchy> hierarchies;  ///< v1 and hybrid; without the unified one
+  std::string unified_mount;           ///< cgroup2 mount point (unified or hybrid), else empty
+  std::string unified_own_path;        ///< our own cgroup in it
+  std::string mount_root_prefix;       ///< reserved for nested cgroup mounts
+  uint32_t euid = 0;
+  bool in_user_namespace = false;      ///< our own uid map is not the initial one
+  uint64_t own_capabilities = 0;       ///< our effective set, bit n = capability n
+  int last_capability = 40;            ///< /proc/sys/kernel/cap_last_cap
+  bool apparmor = false;
+  bool selinux = false;
+  /// Our own verified procfs: every later write to /proc goes through it (CVE-2025-52881).
+  UniqueFd proc_fd;
+};
+
+/// Probes. Costs a handful of system calls; done once per shim or command.
+Result<Host> probe_host();
+
+}  // namespace amphora::setup
