@@ -12,16 +12,20 @@ namespace amphora::init {
 struct Walk {
   int status_fd;      ///< SOCK_SEQPACKET to the parent; after kAwaitStart, to the starter
   int root_fd = -1;   ///< the attached rootfs until pivot
+  uint32_t next = 0;          ///< the step to go on with; run() resumes here after a kHandOver
   const char* exe = nullptr;  ///< what kFindExe found
 };
 
 /// Walks all steps. Ends the process with _exit(127) after sending a Failure, or by exec; returns
-/// only at kHandOver (wasm host), with walk.status_fd still open and close-on-exec.
+/// only at kHandOver (wasm host), with walk.status_fd still open and close-on-exec, and walk.next
+/// behind it.
 /// SAFETY: called in a fresh child between clone and exec, where only async-signal-safe code may run.
 void run(const View& view, Walk& walk) noexcept;
 
-/// Sends a Failure for `step` and ends the process; for the wasm host's own failures after the
-/// steps (text is looked up by the parent: `step` must exist in the plan).
+/// Sends a Failure for `step` and ends the process.
 [[noreturn]] void fail(Walk& walk, uint16_t step, int err) noexcept;
+/// Sends a FailureText (cut to kFailureTextMax) and ends the process with `exit_code`; for the wasm
+/// host, whose reasons are more than an errno.
+[[noreturn]] void fail_text(Walk& walk, int exit_code, const char* text, uint32_t size) noexcept;
 
 }  // namespace amphora::init

@@ -68,7 +68,8 @@ enum class Op : uint16_t {
   kPreserveFds,    ///< descriptors fd..n-1 of the fixed list survive exec
   kCloseFds,       ///< close_range(n, ~0): nothing of ours reaches the payload
   kExec,           ///< execve of the found program with argv at b, environment at c
-  kHandOver,       ///< wasm: return to the host, which runs the guest
+  kHandOver,       ///< wasm: return to the host; once before kReady (the host loads the guest, then
+                   ///< calls run again), once at the end (the host runs the guest)
 };
 
 /// Flags of a step.
@@ -123,6 +124,8 @@ enum class MessageKind : uint16_t {
   kSeccomp,      ///< child to parent, with the listener (value: its number in the child)
   kReady,        ///< child to parent: set up, the program was found, waiting for start
   kFailure,      ///< child to parent: step `step` failed with errno `err`
+  kFailureText,  ///< child to parent: step `step` failed; up to kFailureTextMax bytes follow, value
+                 ///< is the exit code that fits (wasm host: a module that cannot be linked)
   kNote,         ///< child to parent: step `step` was tolerated with errno `err` (a warning)
 };
 
@@ -133,6 +136,7 @@ enum class Rendezvous : uint16_t {
   kRuntimeHooks,     ///< mounts stand, not pivoted: prestart and createRuntime hooks
 };
 
+inline constexpr uint32_t kFailureTextMax = 480;
 struct Message {
   MessageKind kind;
   uint16_t step;

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Error's text building. See error.h.
+#include "executor/base/error.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace amphora {
+
+Error Error::from_errno(int err, std::string_view call) {
+  std::string text(call);
+  text += ": ";
+  char buffer[128];
+  text += strerror_r(err, buffer, sizeof buffer);
+  Error error(Errc::kSystem, std::move(text));
+  error.errno_ = err;
+  return error;
+}
+
+Error&& Error::context(std::string_view outer) && {
+  std::string text;
+  text.reserve(outer.size() + 2 + text_.size());
+  text.append(outer).append(": ").append(text_);
+  text_ = std::move(text);
+  return std::move(*this);
+}
+
+Error&& Error::hint(std::string_view advice) && {
+  text_.append(" (").append(advice).append(")");
+  return std::move(*this);
+}
+
+std::unexpected<Error> fail_errno(int err, std::string_view call) {
+  return std::unexpected<Error>(Error::from_errno(err, call));
+}
+
+void check_failed(const char* condition, const char* file, int line) noexcept {
+  // Not a log line: the process ends here, and stderr may be all that is left.
+  char text[512];
+  const int n = std::snprintf(text, sizeof text, "amphora: check failed at %s:%d: %s\n", file, line,
+                              condition);
+  if (n > 0) {
+    [[maybe_unused]] const ssize_t written =
+        ::write(STDERR_FILENO, text, std::strlen(text));
+  }
+  std::abort();
+}
+
+}  // namespace amphora
