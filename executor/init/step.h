@@ -16,31 +16,36 @@ enum class Op : uint16_t {
   kRendezvous,     ///< send kReached with value n (Rendezvous), then wait for kProceed
   kSetNamespace,   ///< setns(fd, n)
   kUnshare,        ///< unshare(n)
+  kEnterTimeNamespace,  ///< setns to our own ns/time_for_children below procfs handle `fd`
   kSession,        ///< setsid, a new session for the container's init
   kBecomeRoot,     ///< setresgid(0), setresuid(0), setgroups(none) inside a new user namespace
   kLoopbackUp,     ///< bring lo up in a new network namespace
   kPropagation,    ///< mount(NULL, a, NULL, n) : propagation of an existing mount by path
-  kAttachRoot,     ///< move the detached rootfs tree `fd` onto "/" and remember it as the root
-  kMountFs,        ///< new filesystem: target a, type b, source c, data d, MS_ flags n; m = mode
-  kBind,           ///< attach the detached tree `fd` at target a (m: kTargetDir or kTargetFile)
+  kAttachRoot,     ///< move the detached rootfs tree `fd` onto "/" and remember it as the root;
+                   ///< without `fd` the present "/" is remembered (exec, no mount namespace)
+  kEnterDir,       ///< open directory a below the root for the steps after it (made with kCreate)
+  kMountFs,        ///< new filesystem: target a, type b, source c, data d, MS_ flags n
+  kBind,           ///< attach the detached tree `fd` at target a, made like the tree if missing
   kBindPath,       ///< open_tree of host path c in the child (rootless), attributes n/m, target a
   kRemount,        ///< mount_setattr on target a: set n, clear m; flag kRecursive
   kTargetPropagation,  ///< mount_setattr propagation n on target a; flag kRecursive
-  kCopyUp,         ///< tmpcopyup: copy the hidden directory's content into the new tmpfs (a)
-  kDeviceNode,     ///< mknod a (path in root): n = mode with type, m = rdev, uid in c, gid in d
+  kDeviceNode,     ///< mknod name a in the entered directory: n = mode with type, m = rdev,
+                   ///< uid in c, gid in d
   kDeviceBind,     ///< attach host device tree `fd` at file a
-  kSymlink,        ///< symlink b at path a below the root, existing one is left alone
+  kSymlink,        ///< symlink b named a in the entered directory; an existing one is left alone
   kMkdirAll,       ///< create directory a (inside root) with mode n if missing
   kPivot,          ///< pivot_root into the attached root; n != 0: MS_MOVE + chroot instead
   kChdirRoot,      ///< chdir("/")
-  kMask,           ///< mask path a: file by detached /dev/null `fd`, directory by empty tmpfs
+  kMask,           ///< mask path a: a file by the detached /dev/null tree `fd`, a directory by the
+                   ///< detached empty tree with descriptor index n
   kReadonlyPath,   ///< bind a on itself read-only
   kRemountRoot,    ///< mount_setattr on "/": set n (read-only root)
   kHostname,       ///< sethostname(a)
   kDomainname,     ///< setdomainname(a)
   kWriteProc,      ///< write b to file a below our own verified procfs handle `fd`
   kSessionKeyring, ///< keyctl join session keyring a
-  kConsole,        ///< allocate the pty in the container's devpts, send the master (kConsole)
+  kConsole,        ///< allocate the pty in the container's devpts, send the master (kConsole), make
+                   ///< it stdio; n: height << 16 | width or 0; m != 0: also /dev/console
   kStdio,          ///< dup2(fd, n) for n in 0..2
   kOwnStdio,       ///< fchown of fds 0-2 to uid n, gid m where they are ours to give
   kUmask,          ///< umask(n)
@@ -63,11 +68,11 @@ enum class Op : uint16_t {
   kFindExe,        ///< the first runnable of the NUL-separated candidates at a; error as exec's
   kReady,          ///< send kReady
   kAwaitStart,     ///< accept one connection on the start socket `fd`, which replaces status
-  kHook,           ///< run an OCI hook inside: a = path, b = argv, c = env, fd = stdin memfd,
-                   ///< n = timeout in ms (0 none)
-  kPreserveFds,    ///< descriptors fd..n-1 of the fixed list survive exec
-  kCloseFds,       ///< close_range(n, ~0): nothing of ours reaches the payload
-  kExec,           ///< execve of the found program with argv at b, environment at c
+  kHook,           ///< run an OCI hook inside: a = path, b = argv, c = env (tables), fd = stdin
+                   ///< memfd, n = timeout in ms (0 none)
+  kCloseFds,       ///< everything from n on is close-on-exec: nothing of ours reaches the payload
+  kExec,           ///< execve of the found program with argv table b, environment table c. A table is
+                   ///< 8-byte aligned uint64_t text offsets, ended by 0; the child makes pointers
   kHandOver,       ///< wasm: return to the host; once before kReady (the host loads the guest, then
                    ///< calls run again), once at the end (the host runs the guest)
 };
@@ -77,10 +82,8 @@ enum StepFlag : uint16_t {
   kOptional = 1,      ///< a missing object (ENOENT) is no failure
   kRecursive = 2,     ///< AT_RECURSIVE
   kCreate = 4,        ///< make the object if it is missing
-  kTargetIsFile = 8,  ///< a missing target is made as an empty file, else as a directory
-  kBeforePivot = 16,  ///< resolve beneath the attached root, not from "/"
-  kNoFollow = 32,     ///< last component is not followed
-  kTolerateEperm = 64,  ///< EPERM, EACCES and EROFS are no failure (said by the plan, not guessed)
+  kNoFollow = 8,      ///< the target must be reached without any symlink ("ordinary directory")
+  kTolerate = 16,     ///< a failure is no failure (said by the plan, not guessed)
 };
 
 /// One step. a, b, c, d and what are byte offsets into Plan text (0: none, text[0] is NUL), fd is an
@@ -123,7 +126,8 @@ enum class MessageKind : uint16_t {
   kConsole,      ///< child to parent, with the pty master
   kSeccomp,      ///< child to parent, with the listener (value: its number in the child)
   kReady,        ///< child to parent: set up, the program was found, waiting for start
-  kFailure,      ///< child to parent: step `step` failed with errno `err`
+  kFailure,      ///< child to parent or starter: step `step` failed with errno `err`; its error text
+                 ///< (`what`) follows, as the starter has no plan
   kFailureText,  ///< child to parent: step `step` failed; up to kFailureTextMax bytes follow, value
                  ///< is the exit code that fits (wasm host: a module that cannot be linked)
   kNote,         ///< child to parent: step `step` was tolerated with errno `err` (a warning)

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The child's half of the handshake: messages on the status socket, and the start socket.
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "executor/init/context.h"
+
+namespace amphora::init {
+namespace {
+
+/// Waits for kProceed. The parent's end closed means that it gave up or died: so do we, and nothing
+/// is left behind.
+long await_proceed(const Walk& walk) noexcept {
+  Message message{};
+  long n = 0;
+  do {
+    n = call(SYS_read, walk.status_fd, &message, static_cast<uint64_t>(sizeof message));
+  } while (n == -EINTR);
+  if (n <= 0) call(SYS_exit_group, 127);
+  return message.kind == MessageKind::kProceed ? 0 : -EPROTO;
+}
+
+}  // namespace
+
+long send(const Walk& walk, const Message& message, const char* text, uint32_t size,
+          int fd) noexcept {
+  struct iovec parts[2] = {{const_cast<Message*>(&message), sizeof message},
+                           {const_cast<char*>(text), size}};
+  alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  struct msghdr header {};
+  header.msg_iov = parts;
+  header.msg_iovlen = size > 0 ? 2 : 1;
+  if (fd >= 0) {
+    auto* rights = reinterpret_cast<struct cmsghdr*>(control);
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    *reinterpret_cast<int*>(CMSG_DATA(rights)) = fd;
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+  }
+  const long n = call(SYS_sendmsg, walk.status_fd, &header, MSG_NOSIGNAL);
+  return n < 0 ? n : 0;
+}
+
+/// The parent's share that runs beside our steps (placing us in v1 cgroups) must be done by now.
+long await(const Context& c, const Step&) noexcept { return await_proceed(c.walk); }
+
+long rendezvous(const Context& c, const Step& s, uint16_t index) noexcept {
+  const Message message{MessageKind::kReached, index, 0, static_cast<int32_t>(s.n)};
+  const long sent = send(c.walk, message, nullptr, 0, -1);
+  return sent < 0 ? sent : await_proceed(c.walk);
+}
+
+long ready(const Context& c, uint16_t index) noexcept {
+  return send(c.walk, Message{MessageKind::kReady, index, 0, 0}, nullptr, 0, -1);
+}
+
+/// Waits until somebody connects to the start socket, whose listener came with the plan. From then on
+/// that connection is the status socket: a failure text goes to the starter, and its end of file
+/// without one says that exec has happened (close-on-exec).
+long await_start(const Context& c, const Step& s) noexcept {
+  long connection = 0;
+  do {
+    connection = call(SYS_accept4, c.fd(s), nullptr, nullptr, SOCK_CLOEXEC);
+  } while (connection == -EINTR);
+  if (connection < 0) return connection;
+  call(SYS_close, c.fd(s));
+  call(SYS_close, c.walk.status_fd);
+  c.walk.status_fd = static_cast<int>(connection);
+  return 0;
+}
+
+}  // namespace amphora::init

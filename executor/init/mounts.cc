@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mount operations of the child. Targets are resolved once below the root and then used by
+// descriptor only (CVE-2021-30465, CVE-2024-45310); sources were opened by the parent.
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "executor/base/missing.h"
+#include "executor/init/context.h"
+
+namespace amphora::init {
+namespace {
+
+long set_attr(int fd, unsigned flags, uint64_t set, uint64_t clear, uint64_t propagation) noexcept {
+  const MountAttr attr{set, clear, propagation, 0};
+  return call(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | static_cast<int>(flags), &attr,
+              static_cast<uint64_t>(sizeof attr));
+}
+
+unsigned recursive(const Step& s) noexcept {
+  return (s.flags & kRecursive) != 0 ? static_cast<unsigned>(AT_RECURSIVE) : 0U;
+}
+
+long clone_tree(int fd, unsigned extra) noexcept {
+  return call(SYS_open_tree, fd, "",
+              static_cast<uint32_t>(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH) | extra);
+}
+
+long attach(int tree, int target) noexcept {
+  return call(SYS_move_mount, tree, "", target, "",
+              MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+/// Whether the root of a detached tree is anything but a directory (files, sockets, devices).
+bool is_file(int fd) noexcept {
+  struct stat st {};
+  return call(SYS_newfstatat, fd, "", &st, AT_EMPTY_PATH) == 0 && !S_ISDIR(st.st_mode);
+}
+
+}  // namespace
+
+/// The rootfs arrives as a detached tree, cloned by the parent; attached on top of "/" it is a mount
+/// of this namespace, as pivot_root(2) wants, without any host path being looked up here.
+long attach_root(const Context& c, const Step& s) noexcept {
+  int root = c.fd(s);
+  if (root < 0) {
+    const long opened = call(SYS_openat, AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    if (opened < 0) return opened;
+    root = static_cast<int>(opened);
+  } else {
+    const long moved = call(SYS_move_mount, root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
+    if (moved < 0) return moved;
+  }
+  c.walk.root_fd = root;
+  return 0;
+}
+
+/// A new filesystem, by mount(2) on the held target: entered as the working directory, "." names
+/// exactly the directory that was resolved, whatever happens to its path meanwhile.
+long mount_fs(const Context& c, const Step& s) noexcept {
+  const LocalFd target(resolve_or_make(c.walk, c.text(s.a), false, s.flags));
+  if (!target.ok()) return target.error();
+  const long entered = call(SYS_fchdir, target.get());
+  if (entered < 0) return entered;
+  const char* data = c.text(s.d);
+  return call(SYS_mount, c.text(s.c), ".", c.text(s.b), s.n, *data != '\0' ? data : nullptr);
+}
+
+long bind(const Context& c, const Step& s) noexcept {
+  const int tree = c.fd(s);
+  LocalFd target(resolve(c.walk, c.text(s.a), s.flags, kPathFlags));
+  if (target.error() == -ENOENT) {
+    LocalFd made(resolve_or_make(c.walk, c.text(s.a), is_file(tree), s.flags));
+    if (!made.ok()) return made.error();
+    return attach(tree, made.get());
+  }
+  if (!target.ok()) return target.error();
+  return attach(tree, target.get());
+}
+
+/// Rootless: the parent may not clone mounts, this namespace's owner may. The path is the host's,
+/// looked up in our copy of its mounts.
+long bind_path(const Context& c, const Step& s) noexcept {
+  const LocalFd tree(call(SYS_open_tree, AT_FDCWD, c.text(s.c),
+                          static_cast<uint32_t>(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC) |
+                              recursive(s)));
+  if (!tree.ok()) return tree.error();
+  const long set = s.n != 0 || s.m != 0 ? set_attr(tree.get(), recursive(s), s.n, s.m, 0) : 0;
+  if (set < 0) return set;
+  if (*c.text(s.a) == '\0') return attach_root(c, s);
+  const LocalFd target(resolve_or_make(c.walk, c.text(s.a), is_file(tree.get()), s.flags));
+  return target.ok() ? attach(tree.get(), target.get()) : target.error();
+}
+
+long remount(const Context& c, const Step& s) noexcept {
+  const LocalFd target(resolve(c.walk, c.text(s.a), s.flags, kPathFlags));
+  if (!target.ok()) return target.error();
+  return set_attr(target.get(), recursive(s), s.n, s.m, 0);
+}
+
+long target_propagation(const Context& c, const Step& s) noexcept {
+  const LocalFd target(resolve(c.walk, c.text(s.a), s.flags, kPathFlags));
+  if (!target.ok()) return target.error();
+  return set_attr(target.get(), recursive(s), 0, 0, s.n);
+}
+
+/// Masked paths (runtime-spec): a file shows /dev/null, a directory an empty read-only one. Both come
+/// as trees that the parent made and verified, never from the image (CVE-2025-31133). The first use
+/// attaches the tree itself, later ones clone it: only an attached tree can be cloned here.
+long mask(const Context& c, const Step& s) noexcept {
+  const LocalFd target(resolve(c.walk, c.text(s.a), s.flags, kPathFlags));
+  if (!target.ok()) return target.error();
+  const bool file = is_file(target.get());
+  const int tree = file ? c.fd(s) : c.fd_at(static_cast<int64_t>(s.n));
+  bool& used = file ? c.walk.null_attached : c.walk.empty_attached;
+  if (!used) {
+    used = true;
+    return attach(tree, target.get());
+  }
+  const LocalFd copy(clone_tree(tree, 0));
+  return copy.ok() ? attach(copy.get(), target.get()) : copy.error();
+}
+
+/// Read-only paths: a recursive bind on itself whose top mount is read-only; its other flags stay.
+long readonly_path(const Context& c, const Step& s) noexcept {
+  const LocalFd target(resolve(c.walk, c.text(s.a), s.flags, kPathFlags));
+  if (!target.ok()) return target.error();
+  const LocalFd copy(clone_tree(target.get(), AT_RECURSIVE));
+  if (!copy.ok()) return copy.error();
+  const long set = set_attr(copy.get(), 0, MOUNT_ATTR_RDONLY, 0, 0);
+  return set < 0 ? set : attach(copy.get(), target.get());
+}
+
+/// On the root's own descriptor: no path of the image is looked up for it (CVE-2026-115521).
+long remount_root(const Context& c, const Step& s) noexcept {
+  return set_attr(c.walk.root_fd, recursive(s), s.n, s.m, s.a != 0 ? s.a : 0);
+}
+
+/// pivot_root(".", ".") stacks the old root on the new one, where umount2(".") takes it away
+/// (pivot_root(2), NOTES). Its mounts are slaves by now, so nothing propagates to the host.
+/// n == 1 (no pivot): the root is moved over "/" and entered by chroot. n == 2: chroot alone.
+long pivot(const Context& c, const Step& s) noexcept {
+  long result = call(SYS_fchdir, c.walk.root_fd);
+  if (result < 0) return result;
+  if (s.n == 0) {
+    result = call(SYS_pivot_root, ".", ".");
+    if (result < 0) return result;
+    result = call(SYS_umount2, ".", MNT_DETACH);
+    return result < 0 ? result : call(SYS_chdir, "/");
+  }
+  result = call(SYS_chroot, ".");
+  return result < 0 ? result : call(SYS_chdir, "/");
+}
+
+}  // namespace amphora::init
