@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private containerd in namespaces that inroot.sh made: own root, state, address and image store,
+our own binaries first in its PATH. Lab starts it, wraps ctr, and keeps the inventory. Not here: what
+is tested (tests/shim, tests/cli), images' bytes (images.py)."""
+
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import time
+
+from tests.support import images, inventory
+from tests.support.runner import Failed, eventually
+
+AMPHORA = "io.containerd.amphora.v1"
+RUNC = "io.containerd.runc.v2"
+RUNTIMES = tuple(os.environ.get("LAB_RUNTIMES", f"{RUNC} {AMPHORA}").split())
+NATIVE, WASM, MIXED = ("amphora.test/native:1", "amphora.test/wasm:1", "amphora.test/mixed:1")
+
+LAB = "/mnt/lab"
+GUESTS = LAB + "/guests"
+STATE = "/run/lab"
+SOCKET = STATE + "/containerd.sock"
+ROOT = LAB + "/containerd"
+# Directories that are made once and stay: parents of what containers leave and take away.
+_PARENTS = (r"^/run/(lab(/containerd\.sock.*|/debug\.sock|/io\.containerd\.[a-z.0-9-]+(/amph[^/]*)?)?|containerd(/s|/fifo|/runc|"
+            r"/runc/[^/]+|/amphora|/amphora/[^/]+|/io\.containerd[^/]*(/[^/]+)?)?|"
+            r"amphora(/[a-z][^/]*)?|netns|lock|mount|mount/utab.*|runc|crun|systemd.*)$")
+
+
+class Result:
+    """A finished command."""
+
+    def __init__(self, code, out, err, seconds):
+        self.code, self.out, self.err, self.seconds = code, out, err, seconds
+
+    def __repr__(self):
+        return f"exit {self.code}, stdout {self.out!r}, stderr {self.err!r}"
+
+    def ok(self):
+        if self.code != 0:
+            raise Failed(f"command failed: {self!r}")
+        return self
+
+
+def command(argv, stdin="", timeout=60, env=None, cwd=None, pass_fds=()):
+    """Runs argv to its end with text in and out."""
+    begun = time.monotonic()
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=env, cwd=cwd, pass_fds=pass_fds)
+    try:
+        out, err = process.communicate(stdin.encode() if isinstance(stdin, str) else stdin, timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise Failed(f"no end within {timeout} s: {' '.join(argv)}; "
+                     f"stdout {out[-500:]!r}, stderr {err[-500:]!r}") from None
+    return Result(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"),
+                  time.monotonic() - begun)
+
+
+def on_terminal(argv, typed=b"", until=None, timeout=30, env=None, size=(24, 80)):
+    """Runs argv on a fresh pty; types `typed`. Returns its Result, all output as stdout."""
+    begun = time.monotonic()
+    pid, master = pty.fork()
+    if pid == 0:
+        try:
+            os.execvpe(argv[0], argv, env or os.environ)
+        finally:
+            os._exit(127)
+    import fcntl, struct, termios  # noqa: E401  (only here)
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    seen, sent = b"", until is None
+    if sent and typed:
+        os.write(master, typed)
+    while True:
+        if time.monotonic() - begun > timeout:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise Failed(f"no end within {timeout} s on a terminal: {' '.join(argv)}; saw {seen!r}")
+        ready, _, _ = select.select([master], [], [], 0.2)
+        if ready:
+            try:
+                data = os.read(master, 65536)
+            except OSError:  # EIO: the other side is closed
+                data = b""
+            if not data:
+                break
+            seen += data
+            if not sent and until in seen:
+                sent = True
+                os.write(master, typed)
+    _, status = os.waitpid(pid, 0)
+    os.close(master)
+    return Result(os.waitstatus_to_exitcode(status), seen.decode(errors="replace"), "",
+                  time.monotonic() - begun)
+
+
+class Lab:
+    """The private containerd and all that a case needs."""
+
+    def __init__(self, name):
+        self.namespace = "amph-" + name
+        self.daemon = None
+        self.log_path = LAB + "/containerd.log"
+        self.numbers = {}
+        self.before = None
+        self.env = dict(os.environ, PATH=LAB + "/prefix/bin:" + os.environ["PATH"],
+                        CONTAINERD_ADDRESS=SOCKET, CONTAINERD_NAMESPACE=self.namespace)
+        self.env.pop("XDG_RUNTIME_DIR", None)
+
+    # ---- the daemon
+
+    def start(self):
+        os.makedirs(STATE, exist_ok=True)
+        os.makedirs(ROOT, exist_ok=True)
+        if not os.path.ismount(ROOT):  # containerd wants its root to be a mount with known propagation
+            subprocess.run(["mount", "--bind", ROOT, ROOT], check=True)
+        with open(LAB + "/containerd.toml", "w", encoding="utf-8") as f:
+            f.write(f'version = 2\nroot = "{ROOT}"\nstate = "{STATE}"\n'
+                    'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", '
+                    '"io.containerd.cri.v1.runtime", "io.containerd.internal.v1.opt", '
+                    '"io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.aufs", '
+                    '"io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", '
+                    '"io.containerd.nri.v1.nri"]\n'
+                    f'[grpc]\n  address = "{SOCKET}"\n[debug]\n  level = "debug"\n'
+                    f'  address = "{STATE}/debug.sock"\n')
+        log = open(self.log_path, "ab")
+        self.daemon = subprocess.Popen(["containerd", "-c", LAB + "/containerd.toml"], env=self.env,
+                                       stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        log.close()
+        eventually(lambda: self.daemon.poll() is not None or self.ctr("version", timeout=5).code == 0,
+                   20, "containerd answers")
+        if self.daemon.poll() is not None:
+            raise RuntimeError("containerd ended: " + self.log_tail(2000))
+        return self
+
+    def kill_daemon(self):
+        self.daemon.send_signal(signal.SIGKILL)
+        self.daemon.wait()
+
+    def stop(self):
+        self.daemon.send_signal(signal.SIGTERM)
+        try:
+            self.daemon.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill_daemon()
+        for path in sorted(inventory.cgroups([self.namespace]), key=len, reverse=True):
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass
+
+    def log_tail(self, size):
+        with open(self.log_path, "rb") as f:
+            f.seek(max(0, os.path.getsize(self.log_path) - size))
+            return f.read().decode(errors="replace")
+
+    def log_size(self):
+        return os.path.getsize(self.log_path)
+
+    def log_since(self, offset):
+        with open(self.log_path, "rb") as f:
+            f.seek(offset)
+            return f.read().decode(errors="replace")
+
+    # ---- ctr
+
+    def ctr(self, *args, stdin="", timeout=60):
+        return command(["ctr", *args], stdin, timeout, self.env)
+
+    def new_id(self, word="c"):
+        self.numbers[word] = self.numbers.get(word, 0) + 1
+        return f"{word}{self.numbers[word]}"
+
+    def run(self, runtime, image, *cmd, options=(), id=None, stdin="", timeout=60, remove=True):
+        """ctr run, to its end (or detached, when options say -d)."""
+        return self.ctr("run", *(["--rm"] if remove and "-d" not in options else []), "--runtime",
+                        runtime, *options, image, id or self.new_id(), *cmd, stdin=stdin,
+                        timeout=timeout)
+
+    def detached(self, runtime, image, *cmd, options=(), id=None):
+        id = id or self.new_id()
+        self.run(runtime, image, *cmd, options=["-d", *options], id=id).ok()
+        return id
+
+    def task_status(self, id):
+        for line in self.ctr("task", "ls").ok().out.splitlines()[1:]:
+            fields = line.split()
+            if fields[0] == id:
+                return fields[2]
+        return None
+
+    def pid(self, id):
+        for line in self.ctr("task", "ls").ok().out.splitlines()[1:]:
+            fields = line.split()
+            if fields[0] == id:
+                return int(fields[1])
+        raise Failed(f"no task {id}")
+
+    def end(self, *ids, sig="SIGKILL"):
+        """Kills the tasks and removes task and container."""
+        for id in ids:
+            self.ctr("task", "kill", "-s", sig, id)
+        for id in ids:
+            eventually(lambda: self.task_status(id) in ("STOPPED", None), 10, f"{id} stops")
+            self.ctr("task", "delete", id)
+            self.ctr("container", "delete", id)
+
+    def bundle(self, id):
+        return f"{STATE}/io.containerd.runtime.v2.task/{self.namespace}/{id}"
+
+    def shim_socket(self, id):
+        with open(self.bundle(id) + "/address", encoding="utf-8") as f:
+            return f.read().strip().removeprefix("unix://")
+
+    def shims(self, binary="containerd-shim-amphora-v1"):
+        return [pid for pid, line in inventory.processes().items()
+                if line.split() and line.split()[0].endswith(binary) and "[zombie]" not in line]
+
+    # ---- images
+
+    def load_images(self):
+        os.makedirs(LAB + "/images", exist_ok=True)
+
+        def guest(name):
+            with open(f"{GUESTS}/{name}", "rb") as f:
+                return f.read()
+
+        def wasm_files(layer):
+            layer.file("app.wasm", guest("demo.wasm"))
+            layer.file("usr/local/bin/tool.wasm", guest("demo.wasm"))
+            layer.file("plain-name", guest("demo.wasm"))
+            layer.file("exit7.wat", EXIT7_WAT, 0o755)
+            layer.file("etc/secret", b"for root only\n", 0o600)
+            layer.file("etc/shared", b"for all\n", 0o644)
+            layer.directory("home/someone", 0o755, uid=1000)
+            if os.path.exists(f"{GUESTS}/hello-go.wasm"):
+                layer.file("hello-go.wasm", guest("hello-go.wasm"))
+
+        native = images.Layer().base().busybox()
+        native.file("bin/demo", guest("demo"))
+        native.file("bin/true0", guest("true"))
+        images.write_image(LAB + "/images/native.tar", NATIVE, native, cmd=["sh"])
+        wasm = images.Layer().base()
+        wasm_files(wasm)
+        images.write_image(LAB + "/images/wasm.tar", WASM, wasm, entrypoint=["/app.wasm"],
+                           env=["FROM_IMAGE=yes"])
+        mixed = images.Layer().base().busybox()
+        wasm_files(mixed)
+        mixed.file("bin/demo", guest("demo"))
+        for name, (body, mode) in ODD_FILES.items():
+            mixed.file("odd/" + name, body, mode)
+        mixed.file("odd/elf.wasm", guest("demo"))
+        mixed.symlink("odd/link", "../app.wasm")
+        mixed.symlink("odd/absolute-link", "/app.wasm")
+        mixed.symlink("odd/dangling", "nowhere")
+        mixed.directory("odd/directory")
+        images.write_image(LAB + "/images/mixed.tar", MIXED, mixed, cmd=["sh"])
+        for name in ("native", "wasm", "mixed"):
+            self.ctr("images", "import", f"{LAB}/images/{name}.tar").ok()
+
+    # ---- inventory
+
+    def _count(self):
+        return {
+            "processes": {f"{pid} {line}" for pid, line in inventory.processes().items()
+                          if "[zombie]" not in line and f"{pid}" != str(os.getpid())},
+            "mounts": inventory.mounts(),
+            "cgroups": {p for p in inventory.cgroups([self.namespace])
+                        if not p.endswith("/" + self.namespace)},
+            "run entries": inventory.run_entries(["/run", "/tmp"], _PARENTS),
+            "network namespaces": inventory.network_namespaces(),
+        }
+
+    def before_case(self, name):
+        del name
+        self.before = self._count()
+
+    def after_case(self, name, failed):
+        """What the case left behind, as text; cleans it away so that the next one starts whole."""
+        del name
+        end = time.monotonic() + (0.5 if failed else 4)
+        while True:
+            now = self._count()
+            left = {kind: now[kind] - self.before[kind] for kind in now}
+            # containerd itself may have been restarted by the case.
+            left["processes"] = {p for p in left["processes"] if " containerd -c " not in p}
+            if not any(left.values()) or time.monotonic() > end:
+                break
+            time.sleep(0.05)
+        if not any(left.values()):
+            return ""
+        text = "; ".join(f"{kind}: {', '.join(sorted(lines)[:6])}" for kind, lines in left.items()
+                         if lines)
+        self._purge(left)
+        return text
+
+    def _purge(self, left):
+        for id in self.ctr("container", "ls", "-q").out.split():
+            self.ctr("task", "delete", "-f", id)
+            self.ctr("container", "delete", id)
+        for line in left["processes"]:
+            try:
+                os.kill(int(line.split()[0]), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.1)
+        for mount in left["mounts"]:
+            subprocess.run(["umount", "-l", mount.split()[0]], stderr=subprocess.DEVNULL, check=False)
+        for path in sorted(left["cgroups"], key=len, reverse=True):
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass
+        for path in left["run entries"]:
+            if re.match(r"^/(run|tmp)/", path) and not os.path.isdir(path):
+                try:
+                    os.unlink(path)
+                except OSError:
+                    pass
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+# exit(7), written by hand; parsed as text by the engine, so it proves that .wat runs.
+EXIT7_WAT = b'''(; a text module: exits with 7 ;)
+(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (call $exit (i32.const 7))))
+'''
+
+# Entrypoints that are not what they look like: name -> (bytes, mode).
+ODD_FILES = {
+    "script": (b"#!/bin/sh\necho a script\n", 0o755),
+    "script.wasm": (b"#!/bin/sh\necho a script with a wasm name\n", 0o755),
+    "empty": (b"", 0o755),
+    "truncated": (b"\0as", 0o755),
+    "header-only": (b"\0asm\x01\0\0\0", 0o755),
+    "text": (b"just some words\n", 0o755),
+    "parens": (b"(this is not wat)\n", 0o755),
+    "not-executable": (b"#!/bin/sh\necho no\n", 0o644),
+    "unreadable.wasm": (b"\0asm\x01\0\0\0", 0o000),
+}
