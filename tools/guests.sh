@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds the guests of tests/guests into build/guests: demo and true as static native programs, demo
+# and (with Go) hello as WASI modules.
+. "$(dirname "$0")/lib.sh"
+out=$top/build/guests
+go_version=$(go version 2>/dev/null || echo none)
+key=$(content_hash tests/guests tools/guests.sh)-${go_version// /-}
+if stamped "guests-${top//\//_}" "$key" && [ -e "$out/demo.wasm" ]; then exit 0; fi
+say "building the guest programs (native, wasm$([ "$go_version" = none ] || echo ', Go'))"
+mkdir -p "$out"
+gcc -O2 -static -s -o "$out/demo" "$top/tests/guests/demo.c"
+gcc -O2 -static -nostdlib -fno-stack-protector -s -o "$out/true" "$top/tests/guests/true.c"
+clang --target=wasm32-wasi -O2 -Wl,--strip-debug -o "$out/demo.wasm" "$top/tests/guests/demo.c"
+rm -f "$out/hello-go.wasm"
+if [ "$go_version" != none ]; then
+  (cd "$top/tests/guests" && GOOS=wasip1 GOARCH=wasm GOFLAGS=-mod=mod GO111MODULE=off \
+    go build -trimpath -o "$out/hello-go.wasm" hello.go) || warn "the Go module did not build; its tests are skipped"
+fi
+stamp "guests-${top//\//_}" "$key"
