@@ -99,6 +99,25 @@ def on_terminal(argv, typed=b"", until=None, timeout=30, env=None, size=(24, 80)
                   time.monotonic() - begun)
 
 
+class Attached:
+    """A `ctr run --rm` in the background, up since its first line of output."""
+
+    def __init__(self, process, id, first):
+        self.process, self.id, self.first = process, id, first
+        self.begun = time.monotonic()
+
+    def wait(self, timeout=10):
+        try:
+            out, err = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out, err = self.process.communicate()
+            raise Failed(f"{self.id} has not ended within {timeout} s: {out[-300:]!r} {err[-300:]!r}"
+                         ) from None
+        return Result(self.process.returncode, self.first + out.decode(errors="replace"),
+                      err.decode(errors="replace"), time.monotonic() - self.begun)
+
+
 class Lab:
     """The private containerd and all that a case needs."""
 
@@ -182,6 +201,20 @@ class Lab:
                         runtime, *options, image, id or self.new_id(), *cmd, stdin=stdin,
                         timeout=timeout)
 
+    def attached(self, runtime, image, *cmd, options=(), id=None):
+        """ctr run --rm in the background; returns after its first line of output."""
+        id = id or self.new_id()
+        process = subprocess.Popen(["ctr", "run", "--rm", "--runtime", runtime, *options, image, id,
+                                    *cmd], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, env=self.env, bufsize=0)
+        first = b""
+        while not first.endswith(b"\n"):
+            byte = process.stdout.read(1)
+            if not byte:
+                raise Failed(f"{id} ended before its first line: {process.communicate()[1]!r}")
+            first += byte
+        return Attached(process, id, first.decode(errors="replace"))
+
     def detached(self, runtime, image, *cmd, options=(), id=None):
         id = id or self.new_id()
         self.run(runtime, image, *cmd, options=["-d", *options], id=id).ok()
@@ -260,8 +293,25 @@ class Lab:
         mixed.symlink("odd/dangling", "nowhere")
         mixed.directory("odd/directory")
         images.write_image(LAB + "/images/mixed.tar", MIXED, mixed, cmd=["sh"])
+        self.ready_images = set()
         for name in ("native", "wasm", "mixed"):
             self.ctr("images", "import", f"{LAB}/images/{name}.tar").ok()
+
+    def native_as(self, user, image="native"):
+        """The native (or wasm) image with a user of its own."""
+        name = f"amphora.test/{image}-{user.replace(':', '-')}:1"
+        if name not in self.ready_images:
+            layer = images.Layer().base()
+            if image == "native":
+                layer.busybox()
+            for file, path in (("demo", "bin/demo"), ("demo.wasm", "app.wasm")):
+                with open(f"{GUESTS}/{file}", "rb") as f:
+                    layer.file(path, f.read())
+            images.write_image(LAB + "/images/user.tar", name, layer, user=user,
+                               entrypoint=["/app.wasm"] if image == "wasm" else [])
+            self.ctr("images", "import", LAB + "/images/user.tar").ok()
+            self.ready_images.add(name)
+        return name
 
     # ---- inventory
 
