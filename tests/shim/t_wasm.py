@@ -73,7 +73,7 @@ def test_files_of_the_root(lab):
 
 def test_permissions_hold_for_the_user(lab):
     equal(wasm(lab, "cat", "/etc/secret").ok().out, "for root only\n")
-    image = lab.native_as("1000:1000", "wasm")
+    image = lab.wasm_as("1000:1000")
     r = lab.run(L.AMPHORA, image, "/app.wasm", "write", "/etc/passwd", "x")
     check(r.code == 1 and "open /etc/passwd" in r.err, f"uid 1000 wrote /etc/passwd: {r!r}")
     r = lab.run(L.AMPHORA, image, "/app.wasm", "write", "/tmp/mine", "x")

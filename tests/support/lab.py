@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 
-from tests.support import images, inventory
+from tests.support import fixtures, inventory
 from tests.support.runner import Failed, eventually
 
 AMPHORA = "io.containerd.amphora.v1"
@@ -127,6 +127,7 @@ class Lab:
         self.log_path = LAB + "/containerd.log"
         self.numbers = {}
         self.before = None
+        self.ready_images = set()
         self.env = dict(os.environ, PATH=LAB + "/prefix/bin:" + os.environ["PATH"],
                         CONTAINERD_ADDRESS=SOCKET, CONTAINERD_NAMESPACE=self.namespace)
         self.env.pop("XDG_RUNTIME_DIR", None)
@@ -256,62 +257,29 @@ class Lab:
 
     # ---- images
 
-    def load_images(self):
-        os.makedirs(LAB + "/images", exist_ok=True)
-
-        def guest(name):
-            with open(f"{GUESTS}/{name}", "rb") as f:
-                return f.read()
-
-        def wasm_files(layer):
-            layer.file("app.wasm", guest("demo.wasm"))
-            layer.file("usr/local/bin/tool.wasm", guest("demo.wasm"))
-            layer.file("plain-name", guest("demo.wasm"))
-            layer.file("exit7.wat", EXIT7_WAT, 0o755)
-            layer.file("etc/secret", b"for root only\n", 0o600)
-            layer.file("etc/shared", b"for all\n", 0o644)
-            layer.directory("home/someone", 0o755, uid=1000)
-            if os.path.exists(f"{GUESTS}/hello-go.wasm"):
-                layer.file("hello-go.wasm", guest("hello-go.wasm"))
-
-        native = images.Layer().base().busybox()
-        native.file("bin/demo", guest("demo"))
-        native.file("bin/true0", guest("true"))
-        images.write_image(LAB + "/images/native.tar", NATIVE, native, cmd=["sh"])
-        wasm = images.Layer().base()
-        wasm_files(wasm)
-        images.write_image(LAB + "/images/wasm.tar", WASM, wasm, entrypoint=["/app.wasm"],
-                           env=["FROM_IMAGE=yes"])
-        mixed = images.Layer().base().busybox()
-        wasm_files(mixed)
-        mixed.file("bin/demo", guest("demo"))
-        for name, (body, mode) in ODD_FILES.items():
-            mixed.file("odd/" + name, body, mode)
-        mixed.file("odd/elf.wasm", guest("demo"))
-        mixed.symlink("odd/link", "../app.wasm")
-        mixed.symlink("odd/absolute-link", "/app.wasm")
-        mixed.symlink("odd/dangling", "nowhere")
-        mixed.directory("odd/directory")
-        images.write_image(LAB + "/images/mixed.tar", MIXED, mixed, cmd=["sh"])
-        self.ready_images = set()
-        for name in ("native", "wasm", "mixed"):
-            self.ctr("images", "import", f"{LAB}/images/{name}.tar").ok()
-
-    def native_as(self, user, image="native"):
-        """The native (or wasm) image with a user of its own."""
-        name = f"amphora.test/{image}-{user.replace(':', '-')}:1"
+    def image_as(self, kind, user):
+        """The image of a kind (native, wasm, mixed), with a user of its own when given."""
+        name = f"amphora.test/{kind}{'-' if user else ''}{user.replace(':', '-')}:1"
         if name not in self.ready_images:
-            layer = images.Layer().base()
-            if image == "native":
-                layer.busybox()
-            for file, path in (("demo", "bin/demo"), ("demo.wasm", "app.wasm")):
-                with open(f"{GUESTS}/{file}", "rb") as f:
-                    layer.file(path, f.read())
-            images.write_image(LAB + "/images/user.tar", name, layer, user=user,
-                               entrypoint=["/app.wasm"] if image == "wasm" else [])
-            self.ctr("images", "import", LAB + "/images/user.tar").ok()
+            os.makedirs(LAB + "/images", exist_ok=True)
+            tar = f"{LAB}/images/{kind}{user.replace(':', '-')}.tar"
+            fixtures.write(tar, name, kind, GUESTS, user)
+            self.ctr("images", "import", tar).ok()
             self.ready_images.add(name)
         return name
+
+    def load_images(self):
+        for kind in ("native", "wasm", "mixed"):
+            self.image_as(kind, "")
+
+    def native_as(self, user):
+        return self.image_as("native", user)
+
+    def wasm_as(self, user):
+        return self.image_as("wasm", user)
+
+    def mixed_as(self, user):
+        return self.image_as("mixed", user)
 
     # ---- inventory
 
@@ -374,25 +342,3 @@ class Lab:
                     pass
             else:
                 shutil.rmtree(path, ignore_errors=True)
-
-
-# exit(7), written by hand; parsed as text by the engine, so it proves that .wat runs.
-EXIT7_WAT = b'''(; a text module: exits with 7 ;)
-(module
-  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-  (memory (export "memory") 1)
-  (func (export "_start") (call $exit (i32.const 7))))
-'''
-
-# Entrypoints that are not what they look like: name -> (bytes, mode).
-ODD_FILES = {
-    "script": (b"#!/bin/sh\necho a script\n", 0o755),
-    "script.wasm": (b"#!/bin/sh\necho a script with a wasm name\n", 0o755),
-    "empty": (b"", 0o755),
-    "truncated": (b"\0as", 0o755),
-    "header-only": (b"\0asm\x01\0\0\0", 0o755),
-    "text": (b"just some words\n", 0o755),
-    "parens": (b"(this is not wat)\n", 0o755),
-    "not-executable": (b"#!/bin/sh\necho no\n", 0o644),
-    "unreadable.wasm": (b"\0asm\x01\0\0\0", 0o000),
-}

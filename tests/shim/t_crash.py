@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shim or containerd dies (docs/testing.md, list 9)."""
+
+import os
+import signal
+import subprocess
+import time
+
+from tests.shim.t_lifecycle import events_of
+from tests.support import inventory, ttrpc
+from tests.support import lab as L
+from tests.support.runner import check, equal, eventually
+
+KINDS = ((L.NATIVE, ["demo", "pause"]), (L.WASM, ["/app.wasm", "daemon"]))
+
+
+def processes_of(name):
+    return [line for line in inventory.processes().values() if name in line and "[zombie]" not in line]
+
+
+def test_a_killed_shim_leaves_nothing_and_its_id_is_free(lab):
+    for image, cmd in KINDS:
+        id = lab.detached(L.AMPHORA, image, *cmd)
+        pid = lab.pid(id)
+        shim = lab.shims()[0]
+        events = events_of(lab, lambda: (os.kill(shim, signal.SIGKILL), time.sleep(1.5)))
+        exits = [e for t, e in events if t == "/tasks/exit" and e.get("container_id") == id]
+        equal([e.get("exit_status") for e in exits], [137], f"{image}: exit events")
+        check(not os.path.exists(f"/proc/{pid}") or "[zombie]" in inventory.processes().get(pid, "[zombie]"),
+              f"{image}: init {pid} still runs")
+        equal([p for p in inventory.cgroups([lab.namespace]) if p.endswith("/" + id)], [], f"{image}: cgroups")
+        equal([m for m in inventory.mounts() if f"/{id}/" in m], [], f"{image}: mounts")
+        equal(processes_of("amphora-wasm"), [], f"{image}: the wasm host")
+        lab.ctr("task", "delete", id)
+        lab.ctr("container", "delete", id).ok()
+        r = lab.run(L.AMPHORA, image, cmd[0], "echo", "again", id=id)
+        equal((r.code, r.out), (0, "again\n"), f"{image}: the same id again: {r.err}")
+
+
+def test_the_delete_command_cleans_up_by_itself(lab):
+    # As containerd calls it after a shim's death; here while nobody else cleans.
+    for image, cmd in KINDS:
+        id = lab.detached(L.AMPHORA, image, *cmd)
+        pid, bundle = lab.pid(id), lab.bundle(id)
+        lab.daemon.send_signal(signal.SIGSTOP)
+        try:
+            os.kill(lab.shims()[0], signal.SIGKILL)
+            r = subprocess.run(["containerd-shim-amphora-v1", "-namespace", lab.namespace, "-address", L.SOCKET,
+                                "-publish-binary", "/bin/true", "-id", id, "-bundle", bundle, "delete"],
+                               env=lab.env, cwd=bundle, capture_output=True, timeout=10, check=False)
+            equal(r.returncode, 0, r.stderr.decode())
+            answer = ttrpc.decode(r.stdout)
+            equal((answer[1][0], answer[2][0]), (pid, 137), f"{image}: pid and status of delete")
+            equal([p for p in inventory.cgroups([lab.namespace]) if p.endswith("/" + id)], [], f"{image}: cgroups")
+            eventually(lambda: not os.path.exists(f"/proc/{pid}"), 2, f"{image}: init is gone")
+        finally:
+            lab.daemon.send_signal(signal.SIGCONT)
+        eventually(lambda: lab.task_status(id) in (None, "UNKNOWN", "STOPPED"), 5, "containerd notices")
+        lab.ctr("task", "delete", id)
+        lab.ctr("container", "delete", id).ok()
+
+
+def test_containers_outlive_containerd(lab):
+    ids = [lab.detached(L.AMPHORA, image, *cmd) for image, cmd in KINDS]
+    pids = [lab.pid(id) for id in ids]
+    lab.kill_daemon()
+    time.sleep(0.2)
+    for pid in pids:
+        check(os.path.exists(f"/proc/{pid}"), f"{pid} died with containerd")
+    lab.start()
+    for id, pid in zip(ids, pids):
+        equal((lab.task_status(id), lab.pid(id)), ("RUNNING", pid), id)
+    for (image, cmd), id, pid in zip(KINDS, ids, pids):
+        events = events_of(lab, lambda: (lab.ctr("task", "kill", "-s", "SIGKILL", id).ok(), time.sleep(0.5)))
+        exits = [e.get("exit_status") for t, e in events if t == "/tasks/exit" and e.get("container_id") == id]
+        equal(exits, [137], f"{image}: exit event after the restart")
+        equal(lab.task_status(id), "STOPPED", id)
+        lab.end(id)
+
+
+def test_an_exit_while_containerd_is_down_is_told_afterwards(lab):
+    for image, cmd in ((L.NATIVE, ["demo", "sleep", "1"]), (L.WASM, ["/app.wasm", "sleep", "1"])):
+        id = lab.detached(L.AMPHORA, image, *cmd)
+        lab.kill_daemon()
+        time.sleep(1.3)
+        lab.start()
+        eventually(lambda: lab.task_status(id) == "STOPPED", 5, f"{image}: stopped")
+        lab.end(id)
+
+
+def test_a_running_shim_survives_the_replacement_of_its_binary(lab):
+    path = L.LAB + "/prefix/bin/containerd-shim-amphora-v1"
+    ids = [lab.detached(L.AMPHORA, image, *cmd) for image, cmd in KINDS]
+    with open(path, "rb") as f:
+        body = f.read()
+    os.rename(path, path + ".old")
+    with open(path, "wb") as f:
+        f.write(body)
+    os.chmod(path, 0o755)
+    try:
+        for id in ids:
+            lab.ctr("task", "pause", id).ok()
+            lab.ctr("task", "resume", id).ok()
+            equal(lab.task_status(id), "RUNNING", id)
+        lab.end(*ids)
+    finally:
+        os.rename(path + ".old", path)
