@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <cstdint>
+
 #include "executor/init/context.h"
 
 namespace amphora::init {
@@ -22,6 +24,25 @@ long await_proceed(const Walk& walk) noexcept {
 }
 
 }  // namespace
+
+void keep_only(const View& view, const Walk& walk, uint32_t preserve) noexcept {
+  // Ascending selection instead of a sorted copy: no buffer that a large plan could overflow, and
+  // the lists are short.
+  int64_t below = 2 + static_cast<int64_t>(preserve);
+  for (;;) {
+    int64_t next = INT64_MAX;
+    if (walk.status_fd > below) next = walk.status_fd;
+    for (uint32_t i = 0; i < view.fd_count; ++i) {
+      if (view.fds[i] > below && view.fds[i] < next) next = view.fds[i];
+    }
+    const uint32_t last = next == INT64_MAX ? ~0U : static_cast<uint32_t>(next - 1);
+    if (last >= static_cast<uint64_t>(below + 1)) {
+      call(SYS_close_range, static_cast<uint32_t>(below + 1), last, 0);
+    }
+    if (next == INT64_MAX) return;
+    below = next;
+  }
+}
 
 long send(const Walk& walk, const Message& message, const char* text, uint32_t size,
           int fd) noexcept {

@@ -26,6 +26,10 @@ struct Walk {
 /// SAFETY: called in a fresh child between clone and exec, where only async-signal-safe code may run.
 void run(const View& view, Walk& walk) noexcept;
 
+/// Closes every descriptor but 0-2, the status socket, the plan's and `preserve` ones from 3 on: a
+/// container that waits for start must not keep its creator's sockets open.
+void keep_only(const View& view, const Walk& walk, uint32_t preserve) noexcept;
+
 /// Sends a Failure for `step` and ends the process.
 [[noreturn]] void fail(Walk& walk, uint16_t step, int err) noexcept;
 /// Sends a FailureText (cut to kFailureTextMax) and ends the process with `exit_code`; for the wasm

@@ -135,7 +135,7 @@ long readonly_path(const Context& c, const Step& s) noexcept {
 
 /// On the root's own descriptor: no path of the image is looked up for it (CVE-2026-115521).
 long remount_root(const Context& c, const Step& s) noexcept {
-  return set_attr(c.walk.root_fd, recursive(s), s.n, s.m, s.a != 0 ? s.a : 0);
+  return set_attr(c.walk.root_fd, recursive(s), s.n, s.m, 0);
 }
 
 /// pivot_root(".", ".") stacks the old root on the new one, where umount2(".") takes it away
@@ -147,6 +147,11 @@ long pivot(const Context& c, const Step& s) noexcept {
   if (s.n == 0) {
     result = call(SYS_pivot_root, ".", ".");
     if (result < 0) return result;
+    if (s.m != 0) {
+      // The old root was left shared on request: taking it away must not reach the host.
+      result = call(SYS_mount, nullptr, ".", nullptr, MS_SLAVE | MS_REC, nullptr);
+      if (result < 0) return result;
+    }
     result = call(SYS_umount2, ".", MNT_DETACH);
     return result < 0 ? result : call(SYS_chdir, "/");
   }

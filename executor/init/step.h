@@ -34,7 +34,8 @@ enum class Op : uint16_t {
   kDeviceBind,     ///< attach host device tree `fd` at file a
   kSymlink,        ///< symlink b named a in the entered directory; an existing one is left alone
   kMkdirAll,       ///< create directory a (inside root) with mode n if missing
-  kPivot,          ///< pivot_root into the attached root; n != 0: MS_MOVE + chroot instead
+  kPivot,          ///< pivot_root into the attached root; n != 0: chroot instead; m != 0: the old root
+                   ///< is made a slave first
   kChdirRoot,      ///< chdir("/")
   kMask,           ///< mask path a: a file by the detached /dev/null tree `fd`, a directory by the
                    ///< detached empty tree with descriptor index n

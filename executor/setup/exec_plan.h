@@ -21,6 +21,7 @@ struct SpawnRequest {
   uint64_t clone_flags = 0;   ///< CLONE_NEW* for the init process
   int cgroup_fd = -1;         ///< v2: CLONE_INTO_CGROUP; -1: the parent places the pid
   int pid_namespace_fd = -1;  ///< join this pid namespace (setns around clone3); -1: none
+  int preserve_fds = 0;       ///< descriptors 3 .. 3+n-1 are the payload's
   int status_fd = -1;         ///< the child's end of the handshake socket (SOCK_SEQPACKET)
 };
 
@@ -40,6 +41,7 @@ struct ExecPlan {
   std::string name;                     ///< argv[0] as the user gave it, for messages
   std::vector<std::string> argv;
   std::vector<std::string> env;         ///< exactly what the payload sees
+  std::string why_not;                  ///< " (neither ...)": detection's doubts, for a failing exec
   std::string handover;                 ///< opaque to setup
   std::vector<UniqueFd> fds;            ///< appended to the plan's descriptors, for the handover
   Spawner* spawner = nullptr;           ///< null: clone3 of this process

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mounts of type cgroup: what the container sees of its own cgroups. v1 and hybrid: a tmpfs with one
+// bind (or, in a cgroup namespace, one mount) per hierarchy; v2: one mount or a bind of its own path.
+#include <sys/mount.h>
+
+#include "executor/base/missing.h"
+#include "executor/base/path.h"
+#include "executor/setup/make_plan.h"
+#include "executor/setup/mount_options.h"
+
+namespace amphora::setup {
+namespace {
+
+using enum init::Op;
+
+constexpr uint64_t kFlags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+constexpr uint64_t kAttributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+
+void plan_mount(Builder& b, const std::string& target, const char* type, const std::string& data,
+                uint64_t flags) {
+  const uint32_t a = b.text(target);
+  const uint32_t t = b.text(type);
+  const uint32_t d = b.text(data);
+  init::Step& s = b.step(kMountFs, std::string("mount ") + type + " on " + target);
+  s.a = a;
+  s.b = t;
+  s.c = t;
+  s.d = d;
+  s.n = flags;
+}
+
+void plan_bind(Builder& b, const std::string& source, const std::string& target, bool readonly) {
+  Source tree;
+  tree.kind = Source::Kind::kTree;
+  tree.path = source;
+  tree.what = "cgroup " + source + " for mount " + target;
+  tree.recursive = true;
+  tree.attr_set = kAttributes | (readonly ? static_cast<uint64_t>(MOUNT_ATTR_RDONLY) : 0);
+  tree.propagation = {MS_PRIVATE | MS_REC};
+  const int32_t fd = b.source(std::move(tree));
+  const uint32_t a = b.text(target);
+  init::Step& s = b.step(kBind, "mount cgroup " + source + " on " + target);
+  s.fd = fd;
+  s.a = a;
+}
+
+/// Co-mounted controllers ("cpu,cpuacct") are also found under each one's name.
+void plan_aliases(Builder& b, const std::string& directory, const std::string& base) {
+  size_t at = 0;
+  while (base.find(',') != std::string::npos && at < base.size()) {
+    const size_t comma = std::min(base.find(',', at), base.size());
+    const uint32_t name = b.text(base.substr(at, comma - at));
+    const uint32_t to = b.text(base);
+    if (at == 0) {
+      const uint32_t dir = b.text(directory);
+      b.step(kEnterDir, "open " + directory).a = dir;
+    }
+    init::Step& s = b.step(kSymlink, "link " + directory + "/" + base);
+    s.a = name;
+    s.b = to;
+    at = comma + 1;
+  }
+}
+
+}  // namespace
+
+Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Builder& b) {
+  TRY_ASSIGN(const MountOptions options, parse_mount_options(mount));
+  const bool readonly = (options.ms_flags & MS_RDONLY) != 0;
+  const bool own_namespace = in.spec.find_namespace(oci::NamespaceKind::kCgroup) != nullptr;
+  const std::string target = path::clean("/" + mount.destination);
+  const auto own = [&](const std::string& controllers) {
+    const auto found = in.cgroup_paths.find(controllers);
+    return found == in.cgroup_paths.end() ? std::string() : found->second;
+  };
+  if (in.host.cgroup_mode == CgroupMode::kNone) {
+    return fail(Errc::kUnsupported, "mount cgroup on " + target + ": this host has no cgroups mounted");
+  }
+  if (in.host.cgroup_mode == CgroupMode::kUnified) {
+    if (own_namespace) {
+      plan_mount(b, target, "cgroup2", options.data, options.ms_flags);
+    } else {
+      plan_bind(b, in.host.unified_mount + own(""), target, readonly);
+    }
+    return {};
+  }
+  plan_mount(b, target, "tmpfs", "mode=755", kFlags);
+  for (const Hierarchy& hierarchy : in.host.hierarchies) {
+    const std::string base(path::base_name(hierarchy.mount_point));
+    const std::string at = target + "/" + base;
+    if (own_namespace) {
+      plan_mount(b, at, "cgroup", hierarchy.controllers,
+                 kFlags | (readonly ? static_cast<uint64_t>(MS_RDONLY) : 0));
+    } else {
+      plan_bind(b, hierarchy.mount_point + own(hierarchy.controllers), at, readonly);
+    }
+    plan_aliases(b, target, base);
+  }
+  if (readonly) {
+    const uint32_t a = b.text(target);
+    init::Step& s = b.step(kRemount, "remount " + target + " read-only");
+    s.a = a;
+    s.n = MOUNT_ATTR_RDONLY;
+  }
+  return {};
+}
+
+}  // namespace amphora::setup

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parent's half of the handshake. See launch.h and docs/process-model.md.
+#include "executor/setup/launch.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "executor/base/sys.h"
+#include "executor/init/init.h"
+
+namespace amphora::setup {
+namespace {
+
+using init::Message;
+using init::MessageKind;
+
+constexpr size_t kDatagramMax = sizeof(Message) + init::kFailureTextMax;
+
+/// clone3 of this process: the child is a copy that only walks the steps.
+class DirectSpawner final : public Spawner {
+ public:
+  explicit DirectSpawner(const Host& host) : host_(host) {}
+
+  Result<Process> spawn(const SpawnRequest& request) override {
+    if (request.pid_namespace_fd < 0) return clone(request);
+    // setns around clone3 (pid_namespaces(7)): only children enter; this thread goes back at once.
+    TRY_ASSIGN(const UniqueFd own, open_at(host_.proc_fd.get(), "thread-self/ns/pid", O_RDONLY));
+    if (::setns(request.pid_namespace_fd, CLONE_NEWPID) != 0) {
+      return fail_errno(errno, "join the pid namespace");
+    }
+    auto process = clone(request);
+    AMPHORA_CHECK(::setns(own.get(), CLONE_NEWPID) == 0);
+    return process;
+  }
+
+ private:
+  static Result<Process> clone(const SpawnRequest& request) {
+    int pidfd = -1;
+    struct clone_args args {};
+    args.flags = request.clone_flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND;
+    args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+    args.exit_signal = SIGCHLD;
+    if (request.cgroup_fd >= 0) {
+      args.flags |= CLONE_INTO_CGROUP;
+      args.cgroup = static_cast<uint64_t>(request.cgroup_fd);
+    }
+    const init::View view = request.plan.view();
+    init::Walk walk{};
+    walk.status_fd = request.status_fd;
+    const pid_t pid = sys::clone3(args);
+    if (pid < 0) return fail_errno(errno, "clone the container's init");
+    if (pid == 0) {
+      // SAFETY: from here on only the child's own code runs (init/), to its end.
+      init::keep_only(view, walk, static_cast<uint32_t>(request.preserve_fds));
+      init::run(view, walk);
+      ::_exit(127);
+    }
+    return Process{pid, UniqueFd(pidfd), 0};
+  }
+
+  const Host& host_;
+};
+
+std::string mappings_text(const std::vector<oci::IdMapping>& mappings) {
+  std::string text;
+  for (const oci::IdMapping& m : mappings) {
+    text += std::to_string(m.container_id) + " " + std::to_string(m.host_id) + " " +
+            std::to_string(m.size) + "\n";
+  }
+  return text;
+}
+
+/// One launch: what the functions below share.
+class Launch {
+ public:
+  Launch(const LaunchRequest& request, Process&& process, UniqueFd&& status)
+      : request_(request), process_(std::move(process)), status_(std::move(status)) {}
+
+  Result<Process> run() {
+    auto done = before_proceed();
+    if (done) done = handshake();
+    if (done) return std::move(process_);
+    kill();
+    return std::unexpected(std::move(done).error());
+  }
+
+ private:
+  std::string proc(const char* file) const { return std::to_string(process_.pid) + "/" + file; }
+
+  /// What the child does not wait for yet: it sets itself up meanwhile.
+  Result<void> before_proceed() {
+    const ParentWork& work = request_.plan.parent;
+    if (request_.cgroup != nullptr && request_.cgroup->clone_fd() < 0) {
+      TRY(request_.cgroup->add(process_.pid));
+    }
+    if (work.oom_score_adj) {
+      auto written = write_file_at(request_.host.proc_fd.get(), proc("oom_score_adj"),
+                                   std::to_string(*work.oom_score_adj));
+      if (!written) {
+        return std::unexpected(std::move(written).error().context(
+            "set process.oomScoreAdj " + std::to_string(*work.oom_score_adj)).hint(
+            "lowering it needs CAP_SYS_RESOURCE"));
+      }
+    }
+    for (const ParentWork::Rlimit& limit : work.rlimits) {
+      const struct rlimit64 value {limit.soft, limit.hard};
+      if (::prlimit64(process_.pid, static_cast<__rlimit_resource>(limit.resource), &value,
+                      nullptr) != 0) {
+        return std::unexpected(Error::from_errno(errno, "set " + limit.name + " to " +
+                                                            std::to_string(limit.soft) + ":" +
+                                                            std::to_string(limit.hard))
+                                   .hint("raising a hard limit needs CAP_SYS_RESOURCE"));
+      }
+    }
+    TRY_ASSIGN(process_.start_time, start_time_of(process_.pid));
+    if (request_.on_spawned) TRY(request_.on_spawned(process_));
+    TRY(fill_hook_states());
+    for (const init::Step& step : request_.plan.steps()) {
+      if (step.op == init::Op::kAwait) TRY(proceed());
+    }
+    return {};
+  }
+
+  Result<void> fill_hook_states() {
+    for (const Source& source : request_.plan.sources) {
+      if (source.kind != Source::Kind::kHookState) continue;
+      const bool own_pids = (request_.plan.clone_flags & CLONE_NEWPID) != 0;
+      AMPHORA_CHECK(static_cast<bool>(request_.hook_state));
+      TRY(write_all(source.fd.get(), request_.hook_state(own_pids ? 1 : process_.pid)));
+    }
+    return {};
+  }
+
+  Result<void> proceed() {
+    const Message message{MessageKind::kProceed, 0, 0, 0};
+    const ssize_t n = ::send(status_.get(), &message, sizeof message, MSG_NOSIGNAL);
+    if (n >= 0 || errno == EPIPE || errno == ECONNRESET) return {};  // its death is told by the read
+    return fail_errno(errno, "tell the container's init to go on");
+  }
+
+  Result<void> handshake() {
+    for (;;) {
+      TRY_ASSIGN(Received received, receive_with_fds(status_.get(), kDatagramMax));
+      if (received.data.empty()) return ended(ready_);
+      Message message{};
+      if (received.data.size() < sizeof message) return fail(Errc::kInternal, "short message from init");
+      std::memcpy(&message, received.data.data(), sizeof message);
+      switch (message.kind) {
+        case MessageKind::kFailure:
+        case MessageKind::kFailureText:
+          return std::unexpected(failure_of(received.data));
+        case MessageKind::kReady:
+          ready_ = true;
+          if (!request_.wait_for_exec) return {};
+          break;
+        case MessageKind::kReached:
+          TRY(reached(static_cast<init::Rendezvous>(message.value)));
+          TRY(proceed());
+          break;
+        case MessageKind::kConsole:
+          if (!request_.on_console || received.fds.empty()) {
+            return fail(Errc::kPrecondition, "a terminal was set up that nobody asked for");
+          }
+          TRY(request_.on_console(std::move(received.fds.front())));
+          break;
+        case MessageKind::kSeccomp:
+          if (!request_.on_seccomp || received.fds.empty()) {
+            return fail(Errc::kUnsupported, "the seccomp profile notifies, but has no listenerPath");
+          }
+          TRY(request_.on_seccomp(std::move(received.fds.front()), process_));
+          break;
+        case MessageKind::kProceed:
+        case MessageKind::kNote:
+          break;
+      }
+    }
+  }
+
+  Result<void> reached(init::Rendezvous where) {
+    switch (where) {
+      case init::Rendezvous::kIdMaps: return write_id_maps();
+      case init::Rendezvous::kTimeOffsets: return write_time_offsets();
+      case init::Rendezvous::kRuntimeHooks:
+        return request_.run_hooks ? request_.run_hooks(process_) : Result<void>();
+    }
+    return fail(Errc::kInternal, "init waits at an unknown point");
+  }
+
+  /// user_namespaces(7): without privilege over the parent namespace setgroups must be denied before
+  /// gid_map may be written (CVE-2014-8989).
+  Result<void> write_id_maps() {
+    const int proc_fd = request_.host.proc_fd.get();
+    const ParentWork& work = request_.plan.parent;
+    if (request_.host.euid != 0) TRY(write_file_at(proc_fd, proc("setgroups"), "deny"));
+    TRY(write_file_at(proc_fd, proc("uid_map"), mappings_text(work.uid_mappings)));
+    return write_file_at(proc_fd, proc("gid_map"), mappings_text(work.gid_mappings));
+  }
+
+  Result<void> write_time_offsets() {
+    std::string text;
+    for (const auto& [clock, offset] : request_.plan.parent.time_offsets) {
+      text += clock + " " + std::to_string(offset.secs) + " " + std::to_string(offset.nanosecs) + "\n";
+    }
+    return write_file_at(request_.host.proc_fd.get(), proc("timens_offsets"), text);
+  }
+
+  /// End of file: exec has happened (close-on-exec), or init is dead without a word.
+  Result<void> ended(bool ready) {
+    struct pollfd poll {process_.pidfd.get(), POLLIN, 0};
+    const bool dead = ::poll(&poll, 1, ready ? 0 : 1000) > 0;
+    if (ready && request_.wait_for_exec) return {};
+    std::string text = "container init ended before it was ready";
+    if (dead && request_.cgroup != nullptr) {
+      const auto kills = request_.cgroup->oom_kills();
+      if (kills && *kills > 0) text = "container init was OOM-killed (memory limit too low?)";
+    }
+    return fail(Errc::kSystem, text);
+  }
+
+  void kill() {
+    sys::pidfd_send_signal(process_.pidfd.get(), SIGKILL);
+    static_cast<void>(wait_for(process_));
+    request_.children.remove(process_.pid);
+  }
+
+  const LaunchRequest& request_;
+  Process process_;
+  UniqueFd status_;
+  bool ready_ = false;
+};
+
+}  // namespace
+
+Error failure_of(std::string_view datagram) {
+  Message message{};
+  std::memcpy(&message, datagram.data(), sizeof message);
+  const std::string_view text = datagram.substr(sizeof message);
+  if (message.kind == MessageKind::kFailureText) {
+    return Error(message.value == 127 ? Errc::kNotFound : Errc::kInvalid, std::string(text));
+  }
+  const bool is_lookup = text.starts_with("exec: \"");
+  if (is_lookup && message.err == ENOENT && text.find('/') == std::string_view::npos) {
+    return Error(Errc::kNotFound, std::string(text) + ": executable file not found in $PATH");
+  }
+  auto error = Error::from_errno(message.err, text);
+  if (is_lookup) {
+    // The wording of Go's os/exec, which callers of runc match on.
+    std::string wording(text);
+    if (message.err == ENOENT) return Error(Errc::kNotFound, wording + ": no such file or directory");
+    if (message.err == EACCES) return Error(Errc::kInvalid, wording + ": permission denied");
+    if (message.err == EISDIR) return Error(Errc::kInvalid, wording + ": is a directory");
+  }
+  if (text.starts_with("mount ") && (message.err == ELOOP || message.err == ENOTDIR)) {
+    return std::move(error).hint("must be mounted on ordinary directory");
+  }
+  if (text.starts_with("chdir to cwd") && message.err == EXDEV) {
+    return Error(Errc::kInvalid, std::string(text) + ": the directory lies outside the container's root");
+  }
+  return error;
+}
+
+Result<Process> launch(const LaunchRequest& request) {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+    return fail_errno(errno, "make the handshake socket");
+  }
+  UniqueFd ours(pair[0]);
+  UniqueFd childs(pair[1]);
+  DirectSpawner direct(request.host);
+  Spawner& spawner = request.spawner != nullptr ? *request.spawner : direct;
+  SpawnRequest spawn{request.plan};
+  spawn.clone_flags = request.plan.clone_flags;
+  spawn.cgroup_fd = request.cgroup != nullptr ? request.cgroup->clone_fd() : -1;
+  spawn.pid_namespace_fd =
+      request.plan.pid_namespace_fd ? request.plan.pid_namespace_fd.get() : -1;
+  spawn.preserve_fds = request.preserve_fds;
+  spawn.status_fd = childs.get();
+  Result<Process> process = [&] {
+    // A subreaper must not take the new child for an orphan.
+    const std::lock_guard lock(request.children.mutex());
+    auto made = spawner.spawn(spawn);
+    if (made) request.children.add_locked(made->pid);
+    return made;
+  }();
+  if (!process) return std::unexpected(std::move(process).error());
+  childs.reset();
+  return Launch(request, std::move(*process), std::move(ours)).run();
+}
+
+}  // namespace amphora::setup

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// The order of everything, nothing else. Reasons for the order (docs/process-model.md has them in
+// full): namespaces before mounts, mounts before hooks, hooks before pivot, every write to /proc and
+// every mount before privileges go, seccomp last where no_new_privs allows it and before the
+// capabilities go where it does not, the program looked up with the payload's own rights.
+#include "executor/setup/make_plan.h"
+
+#include <sched.h>
+
+#include "executor/setup/seccomp.h"
+
+namespace amphora::setup {
+namespace {
+
+using enum init::Op;
+using oci::NamespaceKind;
+
+Result<void> plan_seccomp(const PlanInput& in, Builder& b) {
+  if (!in.spec.linux_.seccomp) return {};
+  TRY_ASSIGN(const SeccompProgram program, compile_seccomp(*in.spec.linux_.seccomp));
+  for (const std::string& warning : program.warnings) b.warn(warning);
+  if (program.filters.empty()) return {};
+  const uint32_t at = b.bytes(program.filters.data(), program.filters.size());
+  init::Step& s = b.step(kSeccomp, "install the seccomp filter");
+  s.a = at;
+  s.n = program.count();
+  s.m = program.flags;
+  b.plan().parent.seccomp_listener_path = in.spec.linux_.seccomp->listener_path;
+  b.plan().parent.seccomp_metadata = in.spec.linux_.seccomp->listener_metadata;
+  return {};
+}
+
+/// What remains after the container stands: privileges, the program, the wait for start.
+Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
+  const bool wasm = !in.exec.handover.empty();
+  const bool late_filter = in.process.no_new_privileges;
+  if (late_filter) b.step(kNoNewPrivs, "set no_new_privs");
+  TRY(plan_limits(in, b));
+  // The parent's share (cgroups, rlimits) has been going on meanwhile; from here on it counts.
+  b.step(kAwait, "wait for the parent").n = static_cast<uint64_t>(init::MessageKind::kProceed);
+  // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the capabilities go.
+  if (!late_filter) TRY(plan_seccomp(in, b));
+  TRY(plan_credentials(in, b));
+  if (wasm) {
+    b.step(kHandOver, "load the wasm guest");
+  } else {
+    const uint32_t candidates = b.list(in.exec.candidates);
+    b.step(kFindExe, "exec: \"" + in.exec.name + "\"").a = candidates;
+  }
+  b.step(kReady, "report that the container is ready");
+  if (in.start_socket >= 0) {
+    const int32_t fd = b.given(in.start_socket, "start socket");
+    b.step(kAwaitStart, "wait for start").fd = fd;
+  }
+  if (!is_exec) plan_hooks(in.spec.hooks.start_container, "startContainer", b);
+  if (late_filter) TRY(plan_seccomp(in, b));
+  b.step(kCloseFds, "close descriptors").n = static_cast<uint64_t>(3 + in.preserve_fds);
+  if (wasm) {
+    b.step(kHandOver, "run the wasm guest");
+    return {};
+  }
+  const uint32_t argv = b.table(in.exec.argv);
+  const uint32_t env = b.table(in.exec.env);
+  init::Step& s = b.step(kExec, "exec " + in.exec.name + in.exec.why_not);
+  s.b = argv;
+  s.c = env;
+  return {};
+}
+
+}  // namespace
+
+Result<Plan> make_plan(const PlanInput& in) {
+  TRY(validate(in.spec));
+  Builder b;
+  TRY(plan_namespaces(in, b));
+  if (in.spec.find_namespace(NamespaceKind::kMount) != nullptr) {
+    TRY(plan_rootfs(in, b));
+    TRY(plan_mounts(in, b));
+    const oci::Hooks& hooks = in.spec.hooks;
+    if (!hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty()) {
+      // Hooks inside wait here too: their state on stdin needs the pid, which the parent writes.
+      b.plan().parent.runtime_hooks = true;
+      b.step(kRendezvous, "wait for the runtime's hooks").n =
+          static_cast<uint64_t>(init::Rendezvous::kRuntimeHooks);
+    }
+    plan_hooks(in.spec.hooks.create_container, "createContainer", b);
+    TRY(plan_devices(in, b));
+    plan_pivot(in, b);
+  }
+  plan_stdio(in, b, /*console_node=*/true);
+  plan_late_mounts(in, b);
+  TRY(plan_identity(in, b));
+  TRY(plan_program(in, b, /*is_exec=*/false));
+  return b.finish();
+}
+
+Result<Plan> make_exec_plan(const PlanInput& in, int init_pidfd) {
+  Builder b;
+  uint64_t flags = 0;
+  for (const oci::Namespace& ns : in.spec.linux_.namespaces) flags |= clone_flag(ns.kind);
+  flags &= ~static_cast<uint64_t>(CLONE_NEWPID);  // around clone3, by the launcher
+  const int32_t fd = b.given(init_pidfd, "the container's init");
+  if (flags != 0) {
+    init::Step& s = b.step(kSetNamespace, "join the container's namespaces");
+    s.fd = fd;
+    s.n = flags;
+  }
+  if ((flags & CLONE_NEWUSER) != 0) b.step(kBecomeRoot, "become root of the user namespace");
+  b.step(kSession, "make a session");
+  if (!in.no_new_keyring) {
+    const uint32_t name = b.text("_ses." + in.id);
+    b.step(kSessionKeyring, "join the session keyring").a = name;
+  }
+  b.step(kAttachRoot, "open the container's root");
+  plan_stdio(in, b, /*console_node=*/false);
+  TRY(plan_identity(in, b));
+  TRY(plan_program(in, b, /*is_exec=*/true));
+  return b.finish();
+}
+
+}  // namespace amphora::setup

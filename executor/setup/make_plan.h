@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// From spec to plan: the one place that knows the order in which a container is made, native or wasm,
+// and the parts it is put together from. Pure, given the Host: nothing is opened, nothing is changed.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "executor/base/error.h"
+#include "executor/oci/spec.h"
+#include "executor/setup/exec_plan.h"
+#include "executor/setup/host.h"
+#include "executor/setup/plan.h"
+
+namespace amphora::setup {
+
+/// Everything planning needs to know about one process, by reference: values live with the caller.
+struct PlanInput {
+  const std::string& id;
+  const oci::Spec& spec;
+  const oci::Process& process;     ///< init's, or the one to exec
+  const Host& host;
+  const ExecPlan& exec;
+  const std::string& rootfs;       ///< absolute path on the host
+  /// The container's own cgroup below each hierarchy's mount, by controllers ("" = unified).
+  const std::map<std::string, std::string>& cgroup_paths;
+  int stdio[3] = {-1, -1, -1};     ///< borrowed; -1: the caller's own
+  int start_socket = -1;           ///< borrowed listener; -1: no waiting for start
+  int preserve_fds = 0;
+  bool no_pivot = false;
+  bool no_new_keyring = false;
+  bool rootless = false;
+};
+
+/// The plan of a container's init.
+Result<Plan> make_plan(const PlanInput& input);
+/// The plan of a further process: joins the namespaces of the container whose init is `init_pidfd`
+/// (borrowed) instead of making new ones, and mounts nothing.
+Result<Plan> make_exec_plan(const PlanInput& input, int init_pidfd);
+
+/// What is wrong with a spec on any host: namespaces that other members need, names, paths. The first
+/// error names the member.
+Result<void> validate(const oci::Spec& spec);
+
+/// Whether the container has a new namespace of this kind (an entry without a path).
+bool has_new(const oci::Spec& spec, oci::NamespaceKind kind) noexcept;
+/// CLONE_NEW* of a kind; "pid" and so on for messages.
+uint64_t clone_flag(oci::NamespaceKind kind) noexcept;
+const char* to_string(oci::NamespaceKind kind) noexcept;
+
+// ---- The parts, in the order in which make_plan calls them. Each appends its steps.
+Result<void> plan_namespaces(const PlanInput& in, Builder& b);   // namespaces.cc
+Result<void> plan_rootfs(const PlanInput& in, Builder& b);       // mounts.cc
+Result<void> plan_mounts(const PlanInput& in, Builder& b);       // mounts.cc
+Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount,
+                               Builder& b);                      // cgroup_mount.cc
+Result<void> plan_devices(const PlanInput& in, Builder& b);      // devices.cc
+void plan_pivot(const PlanInput& in, Builder& b);                // mounts.cc
+void plan_late_mounts(const PlanInput& in, Builder& b);          // mounts.cc
+Result<void> plan_identity(const PlanInput& in, Builder& b);     // process.cc: hostname, sysctl, labels
+Result<void> plan_limits(const PlanInput& in, Builder& b);       // process.cc: rlimits, oom, scheduler
+Result<void> plan_credentials(const PlanInput& in, Builder& b);  // process.cc: caps, ids, cwd
+void plan_stdio(const PlanInput& in, Builder& b, bool console_node);  // process.cc
+void plan_hooks(const std::vector<oci::Hook>& hooks, const char* kind, Builder& b);  // process.cc
+
+}  // namespace amphora::setup

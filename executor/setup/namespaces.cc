@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// Namespaces: which ones clone3 makes, which are joined by the child, in what order, and what each
+// needs right after (id maps, time offsets, loopback, a session). Also the checks on the spec that
+// are about namespaces.
+#include <sched.h>
+#include <sys/mount.h>
+
+#include "executor/base/path.h"
+#include "executor/setup/make_plan.h"
+
+namespace amphora::setup {
+namespace {
+
+using enum init::Op;
+using oci::NamespaceKind;
+
+struct KindName {
+  NamespaceKind kind;
+  uint64_t flag;
+  const char* name;
+};
+constexpr KindName kKinds[] = {
+    {NamespaceKind::kPid, CLONE_NEWPID, "pid"},
+    {NamespaceKind::kNetwork, CLONE_NEWNET, "network"},
+    {NamespaceKind::kMount, CLONE_NEWNS, "mount"},
+    {NamespaceKind::kIpc, CLONE_NEWIPC, "ipc"},
+    {NamespaceKind::kUts, CLONE_NEWUTS, "uts"},
+    {NamespaceKind::kUser, CLONE_NEWUSER, "user"},
+    {NamespaceKind::kCgroup, CLONE_NEWCGROUP, "cgroup"},
+    {NamespaceKind::kTime, 0x80, "time"},
+};
+
+void plan_join(const oci::Namespace& ns, Builder& b) {
+  Source source;
+  source.kind = Source::Kind::kNamespace;
+  source.path = ns.path;
+  source.what = std::string("namespace ") + to_string(ns.kind);
+  source.n = clone_flag(ns.kind);
+  const int32_t fd = b.source(std::move(source));
+  init::Step& s = b.step(kSetNamespace,
+                         std::string("join ") + to_string(ns.kind) + " namespace " + ns.path);
+  s.fd = fd;
+  s.n = clone_flag(ns.kind);
+}
+
+/// A joined user namespace comes after the other joins, which the host's root may do, and before what
+/// the container makes itself, which must belong to it.
+void plan_joined_user(const PlanInput& in, Builder& b, uint64_t made_later) {
+  plan_join(*in.spec.find_namespace(NamespaceKind::kUser), b);
+  b.step(kBecomeRoot, "become root of the user namespace");
+  if (made_later != 0) b.step(kUnshare, "make the container's namespaces").n = made_later;
+}
+
+void plan_time(const PlanInput& in, Builder& b) {
+  b.step(kUnshare, "make a time namespace").n = clone_flag(NamespaceKind::kTime);
+  if (!in.spec.linux_.time_offsets.empty()) {
+    b.plan().parent.time_offsets = in.spec.linux_.time_offsets;
+    b.step(kRendezvous, "wait for time offsets").n =
+        static_cast<uint64_t>(init::Rendezvous::kTimeOffsets);
+  }
+  const int32_t fd = b.given(in.host.proc_fd.get(), "procfs");
+  b.step(kEnterTimeNamespace, "enter the time namespace").fd = fd;
+}
+
+/// On v1 the parent places the child in the hierarchies by writing its pid, beside our steps; a cgroup
+/// namespace must be made after that, as it takes the cgroups of that moment for its roots.
+void plan_cgroup_namespace(Builder& b) {
+  b.step(kAwait, "wait to be placed in the cgroup").n =
+      static_cast<uint64_t>(init::MessageKind::kProceed);
+  b.step(kUnshare, "make a cgroup namespace").n = CLONE_NEWCGROUP;
+}
+
+/// Kinds that clone3 cannot make in one go with the rest.
+constexpr uint64_t kNotByClone = CLONE_NEWCGROUP | 0x80 /* CLONE_NEWTIME */;
+
+}  // namespace
+
+bool has_new(const oci::Spec& spec, NamespaceKind kind) noexcept {
+  const oci::Namespace* ns = spec.find_namespace(kind);
+  return ns != nullptr && ns->path.empty();
+}
+
+uint64_t clone_flag(NamespaceKind kind) noexcept {
+  for (const KindName& entry : kKinds) {
+    if (entry.kind == kind) return entry.flag;
+  }
+  return 0;
+}
+
+const char* to_string(NamespaceKind kind) noexcept {
+  for (const KindName& entry : kKinds) {
+    if (entry.kind == kind) return entry.name;
+  }
+  return "unknown";
+}
+
+Result<void> plan_namespaces(const PlanInput& in, Builder& b) {
+  Plan& plan = b.plan();
+  uint64_t made = 0;
+  for (const oci::Namespace& ns : in.spec.linux_.namespaces) {
+    if (ns.path.empty()) made |= clone_flag(ns.kind);
+  }
+  const oci::Namespace* user = in.spec.find_namespace(NamespaceKind::kUser);
+  const oci::Namespace* pid = in.spec.find_namespace(NamespaceKind::kPid);
+  const bool joins_user = user != nullptr && !user->path.empty();
+  uint64_t made_later = 0;
+  if (joins_user) {
+    // A pid namespace takes effect for children only, so it is clone3's even then.
+    made_later = made & ~(kNotByClone | CLONE_NEWPID);
+    plan.clone_flags = made & CLONE_NEWPID;
+  } else {
+    plan.clone_flags = made & ~kNotByClone;
+  }
+  if (pid != nullptr && !pid->path.empty()) plan.pid_namespace = pid->path;
+  if (has_new(in.spec, NamespaceKind::kUser)) {
+    plan.parent.uid_mappings = in.spec.linux_.uid_mappings;
+    plan.parent.gid_mappings = in.spec.linux_.gid_mappings;
+    b.step(kRendezvous, "wait for id maps").n = static_cast<uint64_t>(init::Rendezvous::kIdMaps);
+    b.step(kBecomeRoot, "become root of the user namespace");
+  }
+  for (const oci::Namespace& ns : in.spec.linux_.namespaces) {
+    if (ns.path.empty() || ns.kind == NamespaceKind::kPid || ns.kind == NamespaceKind::kUser) continue;
+    plan_join(ns, b);
+  }
+  if (joins_user) plan_joined_user(in, b, made_later);
+  b.step(kSession, "make a session");
+  if (!in.no_new_keyring) {
+    const uint32_t name = b.text("_ses." + in.id);
+    b.step(kSessionKeyring, "join the session keyring").a = name;
+  }
+  if (has_new(in.spec, NamespaceKind::kTime)) plan_time(in, b);
+  if (has_new(in.spec, NamespaceKind::kNetwork)) b.step(kLoopbackUp, "bring up the loopback device");
+  if ((made & CLONE_NEWCGROUP) != 0) plan_cgroup_namespace(b);
+  return {};
+}
+
+}  // namespace amphora::setup

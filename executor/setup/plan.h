@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plan: the ordered steps that make a container, as a value: it can be printed, compared and sent.
+// A plan is first built (Builder), which is pure; then its sources are opened (open_sources), which
+// needs this host; then it is frozen into one block and launched. Here belong the containers for
+// steps, texts and sources; what the steps are is decided in make_plan and its parts.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/init/step.h"
+#include "executor/oci/spec.h"
+
+namespace amphora::setup {
+
+/// A descriptor that the plan needs, described so that planning stays pure.
+struct Source {
+  enum class Kind : uint8_t {
+    kGiven,      ///< `borrowed` is already there and stays its owner's
+    kTree,       ///< detached clone of the mount tree at `path`, with attributes and propagation
+    kNamespace,  ///< /proc/PID/ns/X or a pinned one at `path`; n = CLONE_NEW* it must be
+    kNull,       ///< detached clone of the host's /dev/null, verified to be device 1:3
+    kEmpty,      ///< detached empty read-only tmpfs
+    kHookState,  ///< memfd that the launcher fills with the state for hooks inside
+    kHandover,   ///< n-th descriptor of the executor's own list
+  };
+  Kind kind = Kind::kGiven;
+  std::string path;
+  std::string what;       ///< for errors: "bind source /x of mount /y"
+  bool recursive = false;
+  bool no_follow = false;
+  uint64_t attr_set = 0, attr_clr = 0;      ///< top mount
+  uint64_t rec_set = 0, rec_clr = 0;        ///< whole tree
+  std::vector<uint64_t> propagation;        ///< MS_SHARED, ..., each with or without MS_REC
+  uint64_t n = 0;
+  int borrowed = -1;
+  UniqueFd fd;
+};
+
+/// What the parent does for the child while it walks.
+struct ParentWork {
+  struct Rlimit {
+    int resource;
+    uint64_t soft, hard;
+    std::string name;
+  };
+  std::vector<Rlimit> rlimits;
+  std::optional<int> oom_score_adj;
+  std::vector<oci::IdMapping> uid_mappings, gid_mappings;  ///< of a new user namespace
+  std::map<std::string, oci::TimeOffset> time_offsets;
+  bool runtime_hooks = false;
+  std::string seccomp_listener_path, seccomp_metadata;
+};
+
+class Plan {
+ public:
+  /// Header, steps and text, contiguous and position independent.
+  std::string_view blob() const noexcept { return blob_; }
+  std::span<const int> fds() const noexcept { return fds_; }
+  init::View view() const noexcept;
+  std::span<const init::Step> steps() const noexcept;
+  const char* text(uint32_t offset) const noexcept;
+
+  /// One line a step: "12 mount-fs: mount proc on /proc".
+  std::string describe() const;
+  /// The same as JSON: [{"step":12,"op":"mount-fs","what":"..."}].
+  std::string describe_json() const;
+
+  uint64_t clone_flags = 0;      ///< CLONE_NEW* for clone3
+  std::string pid_namespace;     ///< path to join around clone3, empty: none
+  UniqueFd pid_namespace_fd;
+  ParentWork parent;
+  std::vector<Source> sources;
+  std::vector<std::string> warnings;
+
+ private:
+  friend class Builder;
+  friend Result<void> open_sources(Plan&, int bundle_fd, std::span<const int> handover);
+  std::string blob_;
+  std::vector<int> fds_;
+};
+
+/// Collects steps and texts. References returned by `step` are valid until the next call.
+class Builder {
+ public:
+  Builder();
+  /// Appends a step; `what` is its error text.
+  init::Step& step(init::Op op, std::string_view what);
+  uint32_t text(std::string_view text);
+  uint32_t bytes(const void* data, size_t size);
+  uint32_t word(uint64_t value) { return bytes(&value, sizeof value); }
+  /// A table of strings for argv or environment.
+  uint32_t table(std::span<const std::string> strings);
+  /// NUL-separated list ended by an empty string.
+  uint32_t list(std::span<const std::string> strings);
+  int32_t source(Source&& source);
+  /// A source that somebody else owns for as long as the plan lives.
+  int32_t given(int fd, std::string_view what);
+  void warn(std::string text) { plan_.warnings.push_back(std::move(text)); }
+  Plan& plan() noexcept { return plan_; }
+  /// Freezes; the builder is empty afterwards.
+  Plan finish();
+
+ private:
+  Plan plan_;
+  std::vector<init::Step> steps_;
+  std::string text_;
+};
+
+/// "mount-fs" for kMountFs.
+const char* to_string(init::Op op) noexcept;
+
+/// Opens every source of the plan (sources.cc). Relative bind sources are the bundle's.
+/// `handover` are the executor's descriptors, borrowed.
+Result<void> open_sources(Plan& plan, int bundle_fd, std::span<const int> handover);
+
+}  // namespace amphora::setup

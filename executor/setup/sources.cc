@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening what a plan needs from this host, in the parent and in its namespaces: rootfs and bind
+// sources as detached mount trees with their final attributes, namespaces to join, and the two trees
+// that masked paths show. A detached tree needs no host path inside the container's namespaces.
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <string>
+
+#include "executor/base/sys.h"
+#include "executor/setup/plan.h"
+
+namespace amphora::setup {
+namespace {
+
+Result<void> set_attributes(int tree, const Source& source) {
+  const auto set = [&](bool recursive, uint64_t on, uint64_t off, uint64_t propagation) -> Result<void> {
+    if (on == 0 && off == 0 && propagation == 0) return {};
+    MountAttr attr{};
+    attr.attr_set = on;
+    attr.attr_clr = off;
+    attr.propagation = propagation;
+    const unsigned flags = AT_EMPTY_PATH | (recursive ? static_cast<unsigned>(AT_RECURSIVE) : 0U);
+    if (sys::mount_setattr(tree, "", flags, attr) == 0) return {};
+    return fail_errno(errno, "set mount attributes of " + source.what);
+  };
+  for (const uint64_t propagation : source.propagation) {
+    const bool recursive = (propagation & MS_REC) != 0;
+    TRY(set(recursive, 0, 0, propagation & ~static_cast<uint64_t>(MS_REC)));
+  }
+  TRY(set(true, source.rec_set, source.rec_clr, 0));
+  return set(false, source.attr_set, source.attr_clr, 0);
+}
+
+Result<UniqueFd> open_tree_source(const Source& source, int bundle_fd) {
+  unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+  if (source.recursive) flags |= AT_RECURSIVE;
+  if (source.no_follow) flags |= AT_SYMLINK_NOFOLLOW;
+  const int dir = source.path.starts_with('/') ? AT_FDCWD : bundle_fd;
+  UniqueFd tree(sys::open_tree(dir, source.path.c_str(), flags));
+  if (!tree) return fail_errno(errno, "open " + source.what);
+  TRY(set_attributes(tree.get(), source));
+  return tree;
+}
+
+/// A path of another type is an error: joining it would quietly share the wrong thing.
+Result<UniqueFd> open_namespace(const Source& source) {
+  TRY_ASSIGN(UniqueFd fd, open_at(AT_FDCWD, source.path, O_RDONLY));
+  const int type = ::ioctl(fd.get(), NS_GET_NSTYPE);
+  if (type < 0) {
+    return fail(Errc::kInvalid, source.what + ": " + source.path + " is not a namespace");
+  }
+  if (static_cast<uint64_t>(type) != source.n) {
+    return fail(Errc::kInvalid, source.what + ": " + source.path + " is a namespace of another type");
+  }
+  return fd;
+}
+
+/// The host's own /dev/null, proven by its device number (CVE-2025-31133): the image's is not asked.
+Result<UniqueFd> open_null(const Source& source) {
+  UniqueFd tree(sys::open_tree(AT_FDCWD, "/dev/null",
+                               OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW));
+  if (!tree) return fail_errno(errno, "open /dev/null for " + source.what);
+  struct stat st {};
+  if (::fstat(tree.get(), &st) != 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
+    return fail(Errc::kPrecondition, "the host's /dev/null is not the null device");
+  }
+  TRY(set_attributes(tree.get(), source));
+  return tree;
+}
+
+Result<UniqueFd> open_empty(const Source& source) {
+  const UniqueFd fs(sys::fsopen("tmpfs", FSOPEN_CLOEXEC));
+  if (!fs || sys::fsconfig(fs.get(), kFsSetString, "nr_inodes", "1", 0) != 0 ||
+      sys::fsconfig(fs.get(), kFsCreate, nullptr, nullptr, 0) != 0) {
+    return fail_errno(errno, "make an empty directory for " + source.what);
+  }
+  UniqueFd mount(sys::fsmount(fs.get(), FSMOUNT_CLOEXEC,
+                              MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+                                  MOUNT_ATTR_NOEXEC));
+  if (!mount) return fail_errno(errno, "make an empty directory for " + source.what);
+  return mount;
+}
+
+Result<UniqueFd> open_memory(const Source& source) {
+  UniqueFd memory(sys::memfd_create("hook-state", MFD_CLOEXEC));
+  if (!memory) return fail_errno(errno, "make a memfd for " + source.what);
+  return memory;
+}
+
+Result<int> open_one(Source& source, int bundle_fd, std::span<const int> handover) {
+  using Kind = Source::Kind;
+  Result<UniqueFd> opened = UniqueFd();
+  switch (source.kind) {
+    case Kind::kGiven: return source.borrowed;
+    case Kind::kHandover:
+      AMPHORA_CHECK(source.n < handover.size());
+      return handover[source.n];
+    case Kind::kTree: opened = open_tree_source(source, bundle_fd); break;
+    case Kind::kNamespace: opened = open_namespace(source); break;
+    case Kind::kNull: opened = open_null(source); break;
+    case Kind::kEmpty: opened = open_empty(source); break;
+    case Kind::kHookState: opened = open_memory(source); break;
+  }
+  if (!opened) return std::unexpected(std::move(opened).error());
+  source.fd = std::move(*opened);
+  return source.fd.get();
+}
+
+}  // namespace
+
+Result<void> open_sources(Plan& plan, int bundle_fd, std::span<const int> handover) {
+  plan.fds_.clear();
+  plan.fds_.reserve(plan.sources.size());
+  for (Source& source : plan.sources) {
+    TRY_ASSIGN(const int fd, open_one(source, bundle_fd, handover));
+    plan.fds_.push_back(fd);
+  }
+  if (!plan.pid_namespace.empty()) {
+    Source pid;
+    pid.path = plan.pid_namespace;
+    pid.what = "pid namespace";
+    pid.n = CLONE_NEWPID;
+    TRY_ASSIGN(plan.pid_namespace_fd, open_namespace(pid));
+  }
+  return {};
+}
+
+}  // namespace amphora::setup

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a spec asks that no host could give: members that need a namespace of the container's own,
+// sysctls of the host, mounts over /proc. Syntax was oci::parse_spec's; what this host lacks is found
+// where it is used.
+#include <algorithm>
+#include <array>
+
+#include "executor/base/path.h"
+#include "executor/setup/make_plan.h"
+
+namespace amphora::setup {
+namespace {
+
+using oci::NamespaceKind;
+
+constexpr std::array kIpcSysctls = {
+    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
+    "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"};
+
+/// Files that may be mounted inside /proc, as runc allows them (for programs such as lxcfs).
+constexpr std::array kProcMounts = {
+    "/proc/cpuinfo",   "/proc/diskstats", "/proc/meminfo",
+    "/proc/stat",      "/proc/swaps",     "/proc/uptime",
+    "/proc/loadavg",   "/proc/slabinfo",  "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled"};
+
+Result<void> needs(const oci::Spec& spec, NamespaceKind kind, const std::string& member) {
+  if (spec.find_namespace(kind) != nullptr) return {};
+  return fail(Errc::kInvalid, member + " needs a " + to_string(kind) +
+                                  " namespace of the container's own, and linux.namespaces has none");
+}
+
+Result<void> check_sysctl(const oci::Spec& spec, const std::string& key) {
+  std::string name = key;
+  // "net/ipv4/x" and "net.ipv4.x" are the same to sysctl(8).
+  if (name.find('/') < name.find('.')) {
+    for (char& c : name) c = c == '/' ? '.' : c == '.' ? '/' : c;
+  }
+  const std::string member = "linux.sysctl " + key;
+  const bool ipc = std::ranges::find(kIpcSysctls, name) != kIpcSysctls.end() ||
+                   name.starts_with("fs.mqueue.");
+  if (ipc) return needs(spec, NamespaceKind::kIpc, member);
+  if (name.starts_with("net.")) return needs(spec, NamespaceKind::kNetwork, member);
+  if (name.starts_with("user.")) return needs(spec, NamespaceKind::kUser, member);
+  if (name == "kernel.domainname") return needs(spec, NamespaceKind::kUts, member);
+  if (name == "kernel.hostname") {
+    return fail(Errc::kInvalid, member + ": use the spec's hostname instead");
+  }
+  return fail(Errc::kInvalid, member + " is not in a namespace of the container's own");
+}
+
+Result<void> check_mount(const oci::Mount& mount) {
+  const std::string destination = path::clean("/" + mount.destination);
+  if (destination == "/") {
+    return fail(Errc::kInvalid, "mount " + mount.destination + ": the root itself cannot be mounted over");
+  }
+  if (!path::is_below(destination, "/proc") ||
+      std::ranges::find(kProcMounts, destination) != kProcMounts.end()) {
+    return {};
+  }
+  // A bind of a real procfs is what containers without a pid namespace of their own use.
+  if (destination == "/proc" && (mount.type == "proc" || mount.source == "/proc")) return {};
+  return fail(Errc::kInvalid, "\"" + destination +
+                                  "\" cannot be mounted because it is inside /proc (CVE-2019-16884)");
+}
+
+}  // namespace
+
+Result<void> validate(const oci::Spec& spec) {
+  if (!spec.hostname.empty()) TRY(needs(spec, NamespaceKind::kUts, "hostname"));
+  if (!spec.domainname.empty()) TRY(needs(spec, NamespaceKind::kUts, "domainname"));
+  if (!spec.linux_.masked_paths.empty()) TRY(needs(spec, NamespaceKind::kMount, "linux.maskedPaths"));
+  if (!spec.linux_.readonly_paths.empty()) {
+    TRY(needs(spec, NamespaceKind::kMount, "linux.readonlyPaths"));
+  }
+  if (!spec.mounts.empty()) TRY(needs(spec, NamespaceKind::kMount, "mounts"));
+  const oci::Namespace* mount_ns = spec.find_namespace(NamespaceKind::kMount);
+  if (mount_ns != nullptr && !mount_ns->path.empty() && !spec.mounts.empty()) {
+    return fail(Errc::kUnsupported, "mounts in a joined mount namespace (linux.namespaces, mount)");
+  }
+  if (!spec.linux_.time_offsets.empty() && !has_new(spec, NamespaceKind::kTime)) {
+    return fail(Errc::kInvalid, "linux.timeOffsets need a new time namespace");
+  }
+  const oci::Namespace* user = spec.find_namespace(NamespaceKind::kUser);
+  if (user != nullptr && user->path.empty() &&
+      (spec.linux_.uid_mappings.empty() || spec.linux_.gid_mappings.empty())) {
+    return fail(Errc::kInvalid, "a new user namespace needs linux.uidMappings and linux.gidMappings");
+  }
+  if (user == nullptr && (!spec.linux_.uid_mappings.empty() || !spec.linux_.gid_mappings.empty())) {
+    return fail(Errc::kInvalid, "linux.uidMappings and gidMappings need a user namespace");
+  }
+  for (const auto& [key, value] : spec.linux_.sysctl) TRY(check_sysctl(spec, key));
+  for (const oci::Mount& mount : spec.mounts) TRY(check_mount(mount));
+  return {};
+}
+
+}  // namespace amphora::setup
