@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest of the tests and of ./dev demo: one source, built as a static native program and as a
- * WASI module, so that both kinds of container are asked the same questions. Verbs write to stdout;
- * complaints go to stderr. */
+/* The module of the demo and of the container tests: one small program with a command for each thing
+ * a container can be asked to do. WASI preview 1, C library of Debian's wasi-libc. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,169 +9,168 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <dirent.h>
 #include <unistd.h>
-#ifndef __wasm__
-#include <signal.h>
-#include <sys/mman.h>
-#endif
 
 extern char** environ;
 
-static int complain(const char* what, const char* object) {
-  fprintf(stderr, "demo: %s %s: %s\n", what, object, strerror(errno));
+static int fail(const char* what) {
+  fprintf(stderr, "%s: %s\n", what, strerror(errno));
   return 1;
 }
 
-static int echo(int count, char** words) {
-  for (int i = 0; i < count; i++) printf("%s%s", i ? " " : "", words[i]);
-  printf("\n");
-  return 0;
+static void print_words(FILE* out, int count, char** words) {
+  for (int i = 0; i < count; i++) fprintf(out, "%s%s", i ? " " : "", words[i]);
+  fputc('\n', out);
 }
 
-/* write FILE WORDS...: creates or truncates. */
-static int write_file(int count, char** words) {
-  FILE* file = fopen(words[0], "w");
-  if (!file) return complain("open", words[0]);
-  for (int i = 1; i < count; i++) fprintf(file, "%s%s", i > 1 ? " " : "", words[i]);
-  fprintf(file, "\n");
-  if (fclose(file) != 0) return complain("write", words[0]);
-  return 0;
-}
-
-/* cat [FILE]: stdin when there is none. */
-static int cat(int count, char** words) {
-  char buffer[65536];
-  int fd = count > 0 ? open(words[0], O_RDONLY) : 0;
-  if (fd < 0) return complain("open", words[0]);
+static int copy(int from, const char* what) {
+  char buffer[4096];
   for (;;) {
-    ssize_t n = read(fd, buffer, sizeof buffer);
-    if (n < 0) return complain("read", count > 0 ? words[0] : "stdin");
+    ssize_t n = read(from, buffer, sizeof buffer);
     if (n == 0) return 0;
+    if (n < 0) return fail(what);
     for (ssize_t done = 0; done < n;) {
-      ssize_t m = write(1, buffer + done, (size_t)(n - done));
-      if (m < 0) return complain("write", "stdout");
-      done += m;
+      ssize_t written = write(1, buffer + done, (size_t)(n - done));
+      if (written < 0) return fail("stdout");
+      done += written;
     }
   }
+}
+
+static int read_file(const char* path) {
+  int fd = open(path, O_RDONLY);
+  if (fd < 0) return fail(path);
+  int code = copy(fd, path);
+  close(fd);
+  return code;
+}
+
+static int write_file(const char* path, int count, char** words) {
+  FILE* file = fopen(path, "w");
+  if (!file) return fail(path);
+  print_words(file, count, words);
+  return fclose(file) ? fail(path) : 0;
 }
 
 static int list(const char* path) {
-  DIR* directory = opendir(path);
-  if (!directory) return complain("open", path);
-  for (struct dirent* e; (e = readdir(directory));) {
-    if (e->d_name[0] != '.') printf("%s\n", e->d_name);
-  }
-  closedir(directory);
+  DIR* dir = opendir(path);
+  if (!dir) return fail(path);
+  for (struct dirent* entry; (entry = readdir(dir));) puts(entry->d_name);
+  closedir(dir);
   return 0;
 }
 
-/* Takes memory a mebibyte at a time and touches it, until COUNT or the end. */
-static int greedy(int mebibytes) {
-  for (int i = 0; i < mebibytes; i++) {
-    char* block = malloc(1 << 20);
+static int daemon_loop(void) {
+  for (unsigned n = 1;; n++) {
+    printf("tick %u\n", n);
+    fflush(stdout);
+    sleep(1);
+  }
+}
+
+static int busy_loop(void) {
+  for (volatile unsigned n = 0;; n++) {
+  }
+}
+
+/* Takes 1 MiB at a time and touches every page, until malloc says no or the kernel ends us. */
+static int hog(void) {
+  const size_t step = 1 << 20;
+  for (unsigned n = 0;; n++) {
+    char* block = malloc(step);
     if (!block) {
-      fprintf(stderr, "demo: malloc refused after %d MiB\n", i);
-      return 3;
+      printf("malloc failed after %u MiB\n", n);
+      return 1;
     }
-    memset(block, 0x5a, 1 << 20);
-    if (i % 16 == 15) {
-      printf("%d MiB\n", i + 1);
+    for (size_t i = 0; i < step; i += 4096) block[i] = (char)(n + 1);
+    if (n % 16 == 15) {
+      printf("%u MiB\n", n + 1);
       fflush(stdout);
     }
   }
-  printf("had %d MiB\n", mebibytes);
+}
+
+/* Two named frames, for the backtrace. */
+__attribute__((noinline)) static void inner_function(void) { __builtin_trap(); }
+__attribute__((noinline)) static void outer_function(void) {
+  inner_function();
+  puts("not reached");
+}
+
+/* Where relative paths go: the guest's own idea of its directory, and a file found from it. */
+static int cwd(const char* path) {
+  char here[256];
+  printf("getcwd %s\n", getcwd(here, sizeof here) ? here : strerror(errno));
+  return read_file(path);
+}
+
+__attribute__((export_name("named"))) void named(void) {
+  puts("named export");
+  fflush(stdout);
+}
+
+static int usage(void) {
+  fputs("commands: echo WORDS, exit N, write FILE WORDS, read FILE, ls DIR, sleep SECONDS, daemon,\n"
+        "          cat, env, args, busy, hog, trap, cwd FILE, stat FILE, random\n", stderr);
+  return 2;
+}
+
+static int print_stat(const char* path) {
+  struct stat st;
+  if (stat(path, &st)) return fail(path);
+  printf("%s %lld\n", S_ISDIR(st.st_mode) ? "dir" : "file", (long long)st.st_size);
   return 0;
 }
 
-static int pause_until_signal(void) {
-#ifdef __wasm__
-  for (;;) sleep(3600);
-#else
-  sigset_t set;
-  int signal = 0;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  sigprocmask(SIG_BLOCK, &set, NULL);
-  printf("ready\n");
-  fflush(stdout);
-  sigwait(&set, &signal);
+/* Two containers must not share these. */
+static int print_random(void) {
+  unsigned char bytes[8];
+  if (getentropy(bytes, sizeof bytes)) return fail("getentropy");
+  for (size_t i = 0; i < sizeof bytes; i++) printf("%02x", bytes[i]);
+  putchar('\n');
   return 0;
-#endif
 }
 
-/* Exported by name: /app.wasm#greet calls it instead of main. */
-#ifdef __wasm__
-__attribute__((export_name("greet")))
-#endif
-void greet(void) {
-  printf("greetings from an export\n");
-  fflush(stdout);
+static int one_word(const char* command, const char* word) {
+  if (!strcmp(command, "exit")) return atoi(word);
+  if (!strcmp(command, "read")) return read_file(word);
+  if (!strcmp(command, "ls")) return list(word);
+  if (!strcmp(command, "stat")) return print_stat(word);
+  if (!strcmp(command, "cwd")) return cwd(word);
+  if (!strcmp(command, "sleep")) return (int)sleep((unsigned)atoi(word));
+  return usage();
 }
 
-volatile unsigned long spun;
-
-/* Two frames that a backtrace must name. */
-__attribute__((noinline)) static void inner_trap(void) { __builtin_trap(); }
-__attribute__((noinline)) static void outer_trap(void) {
-  fflush(stdout);
-  inner_trap();
-  printf("never\n");
+static int no_word(const char* command) {
+  if (!strcmp(command, "daemon")) return daemon_loop();
+  if (!strcmp(command, "cat")) return copy(0, "stdin");
+  if (!strcmp(command, "busy")) return busy_loop();
+  if (!strcmp(command, "hog")) return hog();
+  if (!strcmp(command, "random")) return print_random();
+  if (!strcmp(command, "env")) {
+    for (char** e = environ; *e; e++) puts(*e);
+    return 0;
+  }
+  if (!strcmp(command, "trap")) {
+    outer_function();
+    return 0;
+  }
+  return usage();
 }
 
 int main(int argc, char** argv) {
-  const char* verb = argc > 1 ? argv[1] : "hello";
-  char** rest = argv + 2;
-  int count = argc > 2 ? argc - 2 : 0;
-  if (!strcmp(verb, "hello")) return puts("hello from the demo program") < 0;
-  if (!strcmp(verb, "true")) return 0;
-  if (!strcmp(verb, "echo")) return echo(count, rest);
-  if (!strcmp(verb, "args")) {
-    for (int i = 0; i < argc; i++) printf("%d=%s\n", i, argv[i]);
-    return 0;
-  }
-  if (!strcmp(verb, "env")) {
-    for (char** e = environ; e && *e; e++) printf("%s\n", *e);
-    return 0;
-  }
-  if (!strcmp(verb, "exit") && count == 1) return atoi(rest[0]);
-  if (!strcmp(verb, "write") && count >= 2) return write_file(count, rest);
-  if (!strcmp(verb, "cat")) return cat(count, rest);
-  if (!strcmp(verb, "ls") && count == 1) return list(rest[0]);
-  if (!strcmp(verb, "pwd")) {
-    char path[4096];
-    if (!getcwd(path, sizeof path)) return complain("getcwd", ".");
-    return puts(path) < 0;
-  }
-  if (!strcmp(verb, "err")) {
-    fprintf(stderr, "to stderr\n");
-    return puts("to stdout") < 0;
-  }
-  if (!strcmp(verb, "sleep") && count == 1) {
-    struct timespec t = {atoi(rest[0]), (long)((atof(rest[0]) - atoi(rest[0])) * 1e9)};
-    nanosleep(&t, NULL);
-    return puts("slept") < 0;
-  }
-  if (!strcmp(verb, "daemon")) {
-    for (int i = 1;; i++) {
-      printf("running %d\n", i);
-      fflush(stdout);
-      struct timespec second = {1, 0};
-      nanosleep(&second, NULL);
-    }
-  }
-  if (!strcmp(verb, "spin")) {
-    printf("spinning\n");
+  if (argc < 2) return usage();
+  const char* command = argv[1];
+  if (!strcmp(command, "echo")) {
+    print_words(stdout, argc - 2, argv + 2);
     fflush(stdout);
-    for (;;) spun++;
+    fputs("exiting\n", stderr);
+    return 0;
   }
-  if (!strcmp(verb, "trap")) {
-    printf("about to trap\n");
-    outer_trap();
+  if (!strcmp(command, "args")) {
+    for (int i = 0; i < argc; i++) puts(argv[i]);
+    return 0;
   }
-  if (!strcmp(verb, "greedy") && count == 1) return greedy(atoi(rest[0]));
-  if (!strcmp(verb, "pause")) return pause_until_signal();
-  fprintf(stderr, "demo: unknown verb '%s' or wrong number of words\n", verb);
-  return 2;
+  if (!strcmp(command, "write") && argc >= 4) return write_file(argv[2], argc - 3, argv + 3);
+  return argc == 3 ? one_word(command, argv[2]) : argc == 2 ? no_word(command) : usage();
 }

@@ -17,6 +17,7 @@ from tests.support.runner import Failed, eventually
 
 AMPHORA = "io.containerd.amphora.v1"
 RUNC = "io.containerd.runc.v2"
+COMMANDS = tuple(os.environ.get("LAB_COMMANDS", "runc amphora").split())
 RUNTIMES = tuple(os.environ.get("LAB_RUNTIMES", f"{RUNC} {AMPHORA}").split())
 NATIVE, WASM, MIXED = ("amphora.test/native:1", "amphora.test/wasm:1", "amphora.test/mixed:1")
 
@@ -28,7 +29,7 @@ ROOT = LAB + "/containerd"
 # Directories that are made once and stay: parents of what containers leave and take away.
 _PARENTS = (r"^/run/(lab(/containerd\.sock.*|/debug\.sock|/io\.containerd\.[a-z.0-9-]+(/amph[^/]*)?)?|containerd(/s|/fifo|/runc|"
             r"/runc/[^/]+|/amphora|/amphora/[^/]+|/io\.containerd[^/]*(/[^/]+)?)?|"
-            r"amphora(/[a-z][^/]*)?|netns|lock|mount|mount/utab.*|runc|crun|systemd.*)$")
+            r"amphora(/[a-z][^/]*)?|cli-[a-z]+|netns|lock|mount|mount/utab.*|runc|crun|systemd.*)$")
 
 
 class Result:
