@@ -39,6 +39,8 @@ struct CreateOptions {
   int preserve_fds = 0;      ///< descriptors 3 .. 3+n-1 survive exec
   std::string pid_file;      ///< written before create returns; empty: none
   std::optional<uint32_t> io_uid, io_gid;
+  std::vector<std::string> extra_env;     ///< "K=V", after process.env (LISTEN_FDS, NOTIFY_SOCKET)
+  std::vector<oci::Mount> extra_mounts;   ///< after the spec's mounts (/run/notify)
   std::string rootfs;        ///< overrides root.path (the shim's mounted bundle rootfs); empty: spec's
   std::vector<std::string> warnings_to_log;  ///< unused on input
 };
