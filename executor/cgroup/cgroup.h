@@ -59,8 +59,16 @@ struct Stats {
   std::vector<RdmaEntry> rdma_current, rdma_limit;
 };
 
-/// Where a compile process or an exec is placed: descriptors of cgroup.procs files to write a pid to,
-/// or on v2 a directory for CLONE_INTO_CGROUP.
+/// What a child needs to enter the cgroup on its own, without the wait that the kernel imposes on
+/// whoever moves another process (one RCU grace period, milliseconds): clone it with
+/// CLONE_INTO_CGROUP into `clone_into` if that is set, and let it, while it has a single thread and
+/// before it does anything else, write "0" to each of `tasks`. Then `add` is not needed.
+struct SelfJoin {
+  UniqueFd clone_into;          ///< unified hierarchy (v2, or the unified side of a hybrid host)
+  std::vector<UniqueFd> tasks;  ///< v1 hierarchies; empty on v2
+};
+
+/// The cgroup of one container. Not for use from two threads at once.
 class Cgroup {
  public:
   virtual ~Cgroup() = default;
@@ -72,6 +80,8 @@ class Cgroup {
   virtual Result<void> add(pid_t pid) const = 0;
   /// v2: directory descriptor for CLONE_INTO_CGROUP; -1 elsewhere (then `add` is needed).
   virtual int clone_fd() const noexcept = 0;
+  /// See SelfJoin. Made anew by each call.
+  virtual Result<SelfJoin> self_join() const = 0;
   virtual Result<Stats> stats() const = 0;
   /// Freezes or thaws and waits until the kernel says so.
   virtual Result<void> freeze(Frozen frozen) = 0;
@@ -84,7 +94,9 @@ class Cgroup {
   /// Number of OOM kills so far in it and below.
   virtual Result<uint64_t> oom_kills() const = 0;
   /// A descriptor that becomes readable (v1 eventfd: POLLIN; v2 inotify: POLLIN) when oom_kills may
-  /// have changed. The caller reads it empty and asks oom_kills. Absent controller: kUnsupported.
+  /// have changed. The caller reads it empty and asks oom_kills; on v1 it fires just before the kill,
+  /// so a count that has not moved is asked again some milliseconds later, and v1 fires once more
+  /// when the cgroup is removed. Absent controller: kUnsupported.
   virtual Result<UniqueFd> oom_watch() const = 0;
   /// Removes it, deepest first, retrying EBUSY (bounded). Missing is no error.
   virtual Result<void> remove() = 0;
@@ -92,6 +104,15 @@ class Cgroup {
   virtual void record(oci::State& state) const = 0;
   /// Path below the mount for messages and for mounts of type cgroup, by controllers ("" = unified).
   virtual std::map<std::string, std::string> paths() const = 0;
+  /// v2: gives the directory and the files of /sys/kernel/cgroup/delegate to `uid` (a host uid). Only
+  /// for a container with its own cgroup namespace and a writable cgroup mount. v1: does nothing, as
+  /// v1 has no safe delegation.
+  virtual Result<void> delegate(uint32_t uid) = 0;
+  /// Values that apply or update left out, in words; not errors (ignored by all runtimes).
+  const std::vector<std::string>& warnings() const noexcept { return warnings_; }
+
+ protected:
+  std::vector<std::string> warnings_;
 };
 
 struct Options {

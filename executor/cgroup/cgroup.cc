@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The front: which driver a container gets, by the host's mode and the options.
+#include "executor/cgroup/cgroup.h"
+
+#include <string>
+#include <utility>
+
+#include "executor/cgroup/convert.h"
+#include "executor/cgroup/v1.h"
+
+namespace amphora::cgroup {
+
+Result<std::unique_ptr<Cgroup>> create(const std::string& id, const oci::Linux& linux_,
+                                       const setup::Host& host, const Options& options) {
+  switch (host.cgroup_mode) {
+    case setup::CgroupMode::kV1:
+    case setup::CgroupMode::kHybrid:
+      return create_v1(id, linux_.cgroups_path, linux_.resources, host, options);
+    case setup::CgroupMode::kUnified:
+    case setup::CgroupMode::kNone:
+      break;
+  }
+  if (!linux_.cgroups_path.empty() || has_limits(linux_.resources)) {
+    return fail(Errc::kUnsupported, "cannot make a cgroup: no cgroup hierarchy is mounted here");
+  }
+  return std::unique_ptr<Cgroup>();
+}
+
+Result<std::unique_ptr<Cgroup>> open(const oci::State& state, const setup::Host& host) {
+  if (state.cgroup_dirs.empty()) return std::unique_ptr<Cgroup>();
+  std::vector<Location> locations;
+  for (const setup::Hierarchy& hierarchy : host.hierarchies) {
+    const auto entry = state.cgroup_dirs.find(hierarchy.controllers);
+    if (entry == state.cgroup_dirs.end()) continue;
+    locations.push_back({hierarchy.controllers, hierarchy.mount_point, entry->second});
+  }
+  if (const auto entry = state.cgroup_dirs.find("");
+      entry != state.cgroup_dirs.end() && !host.unified_mount.empty()) {
+    locations.push_back({"", host.unified_mount, entry->second});
+  }
+  return std::make_unique<V1Cgroup>(std::move(locations), host.in_user_namespace, true);
+}
+
+}  // namespace amphora::cgroup
