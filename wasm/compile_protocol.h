@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the client (wasm/compiler) and `amphora-wasm compile` agree on: descriptor numbers, what is
+// written to the output, exit codes. Both ends are built together.
+#pragma once
+
+#include <cstdint>
+
+namespace amphora::wasm {
+
+/// Descriptors of the compile process. Standard error is a pipe for one line of text.
+enum CompileFd : int {
+  kModuleFd = 3,  ///< the guest's bytes, immutable
+  kOutputFd = 4,  ///< pipe: the artifact, or an Identity
+  kGoFd = 5,      ///< pipe: one byte when the process has been placed in its cgroup
+};
+/// Exit codes beside AMPHORA_OK and AMPHORA_ERR_* of engine.h.
+enum CompileExit : int {
+  kCompileBroken = 125,  ///< our own failure: no compiler, cannot be limited
+};
+
+/// What an engine's artifacts depend on beside the module.
+struct Identity {
+  uint32_t size;
+  uint32_t capabilities;
+  uint64_t cache_key;
+  char engine[32];
+  char version[32];
+};
+
+}  // namespace amphora::wasm

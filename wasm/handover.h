@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Handover: what the wasm executor says to the wasm host about one guest (arguments, environment,
+// entry, options), as bytes that travel beside the frozen plan. Both ends are built together; the
+// reader still trusts no length. Shared by wasm/ and wasm/host/, so nothing of executor/ here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace amphora::wasm {
+
+/// One guest. Descriptors travel apart: the last ones of the plan, in the order of HandoverFd.
+struct Handover {
+  std::string path;      ///< of the module inside the container, for messages
+  std::string function;  ///< export to run; empty: the engine's default
+  std::string cwd;       ///< absolute
+  std::vector<std::string> args;
+  std::vector<std::string> env;
+  std::vector<std::string> options;  ///< key, value, key, value
+  uint64_t memory_limit = 0;
+};
+
+/// Descriptors of a handover.
+enum HandoverFd : uint32_t { kArtifactFd = 0, kHandoverFds = 1 };
+
+/// The same in place: pointers into the encoded bytes. The tables end with a null.
+struct HandoverView {
+  const char* path = nullptr;
+  const char* function = nullptr;
+  const char* cwd = nullptr;
+  std::vector<const char*> args;
+  std::vector<const char*> env;
+  std::vector<const char*> options;
+  uint64_t memory_limit = 0;
+};
+
+/// Strings must not contain NUL (the spec's cannot: execve's could not either); what follows one is
+/// cut off.
+std::string encode(const Handover& handover);
+/// False when the bytes are not exactly one handover of this version.
+bool decode(std::string_view bytes, HandoverView* view);
+
+}  // namespace amphora::wasm

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// `amphora-wasm compile`: module or text in, artifact out, once, in a process that can do nothing else
+// (confine.h). With --check it only says whether the bytes are valid, with --identify what artifacts
+// depend on.
+#pragma once
+
+#include "wasm/host/confine.h"
+
+namespace amphora::wasm {
+
+struct CompileOptions {
+  enum class Task { kCompile, kCheck, kIdentify };
+  Task task = Task::kCompile;
+  const char* engine_dir = nullptr;
+  const char* engine = nullptr;
+  const char* const* options = nullptr;  ///< key, value, ..., null
+  Confinement limits;
+};
+
+/// The process's exit code (compile_protocol.h).
+int compile(const CompileOptions& options) noexcept;
+
+}  // namespace amphora::wasm

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+// See guest.h. Order: the shared steps up to the first kHandOver have made the container; then what
+// exec would do to a native program, then the engine loads the artifact (so that its errors fail
+// create), then the walk resumes (ready, start, hooks, late seccomp filter), then the guest runs.
+#include "wasm/host/guest.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "wasm/handover.h"
+#include "wasm/host/as_exec.h"
+#include "wasm/host/engine.h"
+#include "wasm/host/signals.h"
+
+namespace amphora::wasm {
+namespace {
+
+constexpr int kRuntimeFailure = 125;
+/// Top-level directories of a rootfs; more than these are reached through "/" only.
+constexpr size_t kMaxTopLevel = 64;
+/// The engine reserves about 4 GiB of address space with guard pages for one linear memory.
+constexpr uint64_t kAddressSpaceWanted = uint64_t{8} << 30;
+constexpr uint64_t kDescriptorsWanted = 64;
+
+struct Guest {
+  const amphora_engine& engine;
+  init::Walk walk;
+  HandoverView handover;
+  std::string bytes;  ///< the handover's own copy: the plan's memory is given back before the guest runs
+  std::vector<std::string> names;
+  std::vector<amphora_preopen> preopens;
+  amphora_config config{};
+  amphora_guest guest{};
+};
+
+/// One line on the container's stderr. Create or start carries the same text; a reader that is not
+/// there must not hold us up.
+void complain(const char* path, const char* text) noexcept {
+  char line[700];
+  const int n = std::snprintf(line, sizeof line, "amphora: %s: %s\n", path, text);
+  if (n <= 0) return;
+  struct pollfd poll_fd {2, POLLOUT, 0};
+  if (::poll(&poll_fd, 1, 0) != 1 || (poll_fd.revents & POLLOUT) == 0) return;
+  const auto size = static_cast<size_t>(n) < sizeof line ? static_cast<size_t>(n) : sizeof line - 1;
+  [[maybe_unused]] const ssize_t written = ::write(2, line, size);
+}
+
+[[noreturn]] void refuse(Guest& guest, int exit_code, const char* text) noexcept {
+  const char* path = guest.handover.path != nullptr ? guest.handover.path : "wasm guest";
+  complain(path, text);
+  char line[init::kFailureTextMax];
+  const int n = std::snprintf(line, sizeof line, "%s: %s", path, text);
+  const size_t size = n < 0 ? 0 : static_cast<size_t>(n);
+  init::fail_text(guest.walk, exit_code, line,
+                  static_cast<uint32_t>(size < sizeof line ? size : sizeof line - 1));
+}
+
+/// Limits that the spec set, that stop an engine, and that its own message will not name.
+void append_limit_hints(char* text, size_t capacity) noexcept {
+  const struct {
+    __rlimit_resource resource;
+    const char* name;
+    uint64_t wanted;
+  } limits[] = {{RLIMIT_AS, "RLIMIT_AS", kAddressSpaceWanted},
+                {RLIMIT_DATA, "RLIMIT_DATA", uint64_t{64} << 20},
+                {RLIMIT_NOFILE, "RLIMIT_NOFILE", kDescriptorsWanted},
+                {RLIMIT_NPROC, "RLIMIT_NPROC", 16}};
+  for (const auto& limit : limits) {
+    struct rlimit now {};
+    if (::getrlimit(limit.resource, &now) != 0 || now.rlim_cur >= limit.wanted) continue;
+    const size_t used = std::strlen(text);
+    std::snprintf(text + used, capacity - used, " (%s of %llu may be too low for the wasm engine)",
+                  limit.name, static_cast<unsigned long long>(now.rlim_cur));
+  }
+  // NPROC and AS may be fine and the spec's filter be what denies mmap or futex.
+  if (::prctl(PR_GET_SECCOMP, 0, 0, 0, 0) > 0) {
+    const size_t used = std::strlen(text);
+    std::snprintf(text + used, capacity - used, " (a seccomp filter is in force)");
+  }
+}
+
+/// The first kHandOver step: a, n are the Handover's place in the text, fd and m its descriptors.
+const init::Step* find_handover(const init::View& view) noexcept {
+  for (uint32_t i = 0; i < view.header->step_count; ++i) {
+    if (view.steps[i].op == init::Op::kHandOver) return &view.steps[i];
+  }
+  return nullptr;
+}
+
+bool read_handover(Guest& guest, const init::View& view) {
+  const init::Step* step = find_handover(view);
+  if (step == nullptr || step->fd < 0 || step->m < kHandoverFds) return false;
+  const auto first = static_cast<uint32_t>(step->fd);
+  if (first >= view.fd_count || step->m > view.fd_count - first) return false;
+  if (step->a > view.header->text_size || step->n > view.header->text_size - step->a) return false;
+  guest.bytes.assign(view.text + step->a, step->n);
+  if (!decode(guest.bytes, &guest.handover)) return false;
+  guest.guest.artifact_fd = view.fds[first + kArtifactFd];
+  return true;
+}
+
+void add_preopen(Guest& guest, const char* path, const char* name) {
+  // A directory that the payload may search but not list still opens by O_PATH.
+  int fd = ::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) fd = ::open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  guest.preopens.push_back({fd, name, 0});
+}
+
+/// wasi-libc (and all languages built on it) strips the leading "/" of absolute paths before it looks
+/// for the longest preopen, so "/" and "." are the same to it and the later one wins. With a cwd other
+/// than "/", relative paths must reach it and absolute ones the root: hence a preopen for each
+/// top-level directory, and "." last. Go takes the first preopen's name for its cwd, Zig descriptor 3.
+void open_preopens(Guest& guest) {
+  const char* cwd = guest.handover.cwd;
+  const bool elsewhere = cwd[0] == '/' && std::strcmp(cwd, "/") != 0;
+  guest.names.reserve(kMaxTopLevel);  // the preopens point into it
+  if (elsewhere) add_preopen(guest, ".", cwd);
+  add_preopen(guest, "/", "/");
+  if (!elsewhere) return;
+  if (DIR* root = ::opendir("/"); root != nullptr) {
+    while (const dirent* entry = ::readdir(root)) {
+      if (guest.names.size() == kMaxTopLevel) break;
+      if (entry->d_name[0] == '.' || (entry->d_type != DT_DIR && entry->d_type != DT_LNK)) continue;
+      guest.names.push_back(std::string("/") + entry->d_name);
+      if (guest.names.back() == cwd) continue;
+      add_preopen(guest, guest.names.back().c_str(), guest.names.back().c_str());
+    }
+    ::closedir(root);
+  }
+  add_preopen(guest, ".", ".");
+}
+
+void load(Guest& guest) {
+  open_preopens(guest);
+  guest.config = {sizeof guest.config, guest.handover.options.data()};
+  amphora_guest& g = guest.guest;
+  g.size = sizeof g;
+  g.entry = guest.handover.function[0] != '\0' ? guest.handover.function : nullptr;
+  g.args = guest.handover.args.data();
+  g.env = guest.handover.env.data();
+  g.preopens = guest.preopens.data();
+  g.preopen_count = guest.preopens.size();
+  for (int i = 0; i < 3; ++i) g.stdio[i] = ::fcntl(i, F_GETFD) >= 0 ? i : -1;
+  g.listen_fd = -1;
+  g.memory_limit = guest.handover.memory_limit;
+  g.config = &guest.config;
+  char text[512] = "the engine cannot load it";
+  amphora_error error{text, sizeof text - 200};
+  const int result = guest.engine.load(&g, &error);
+  if (result == AMPHORA_OK) return;
+  if (result == AMPHORA_ERR_SYSTEM) append_limit_hints(text, sizeof text);
+  refuse(guest, exit_code_of(result), text);
+}
+
+/// Exec's share, as far as it may be done before the container is started. Under a filter that denies
+/// capset nothing must be left undone silently.
+void become_payload(Guest& guest) {
+  const char* call = "";
+  const int err = take_exec_capabilities(&call);
+  if (err != 0) {
+    char text[200];
+    std::snprintf(text, sizeof text, "set capabilities as exec would: %s: %s%s", call,
+                  std::strerror(err),
+                  ::prctl(PR_GET_SECCOMP, 0, 0, 0, 0) > 0
+                      ? " (allow it in the seccomp profile or set noNewPrivileges)"
+                      : "");
+    refuse(guest, kRuntimeFailure, text);
+  }
+  set_title(guest.handover.args.data(), guest.handover.env.data());
+}
+
+[[noreturn]] void run(Guest& guest) {
+  install_signal_handlers(guest.engine);
+  int exit_code = kRuntimeFailure;
+  char text[512] = "the engine failed";
+  amphora_error error{text, sizeof text - 200};
+  const int result = guest.engine.run(&guest.guest, &exit_code, &error);
+  if (result != AMPHORA_OK) {
+    exit_code = exit_code_of(result);
+    // A trap's text and backtrace are the engine's to write.
+    if (result != AMPHORA_ERR_TRAP) {
+      if (result == AMPHORA_ERR_SYSTEM) append_limit_hints(text, sizeof text);
+      complain(guest.handover.path, text);
+    }
+  }
+  ::_exit(exit_code);
+}
+
+/// Closes the plan's descriptors that no step from `next` on needs. By number, and so before the engine
+/// opens any of its own, which may get a number that a step has closed.
+void close_spent(const init::View& view, uint32_t next) noexcept {
+  const init::Step* last = view.steps + view.header->step_count;
+  for (uint32_t i = 0; i < view.fd_count; ++i) {
+    bool needed = false;
+    for (const init::Step* step = view.steps + next; step < last; ++step) {
+      needed = needed || (step->op != init::Op::kHandOver && step->fd == static_cast<int32_t>(i));
+    }
+    if (!needed && view.fds[i] > 2) ::close(view.fds[i]);
+  }
+}
+
+/// Closes those that the steps from `from` on have used. kAwaitStart has closed its own.
+void close_late(const init::View& view, uint32_t from) noexcept {
+  for (uint32_t i = from; i < view.header->step_count; ++i) {
+    const init::Step& step = view.steps[i];
+    if (step.op == init::Op::kHandOver || step.op == init::Op::kAwaitStart || step.fd < 0) continue;
+    if (static_cast<uint32_t>(step.fd) < view.fd_count) ::close(view.fds[step.fd]);
+  }
+}
+
+}  // namespace
+
+void run_guest(const amphora_engine& engine, const init::View& view, int status_fd) noexcept {
+  Guest guest{engine, {.status_fd = status_fd}, {}, {}, {}, {}, {}, {}};
+  if (!read_handover(guest, view)) {
+    refuse(guest, kRuntimeFailure, "the handover of the wasm executor is malformed");
+  }
+  init::run(view, guest.walk);
+  // Steps close descriptors of theirs, so the artifact moves out of the way of what follows.
+  const int artifact = ::fcntl(guest.guest.artifact_fd, F_DUPFD_CLOEXEC, 3);
+  const uint32_t loaded_at = guest.walk.next;
+  close_spent(view, loaded_at);
+  if (guest.walk.root_fd > 2) ::close(std::exchange(guest.walk.root_fd, -1));
+  if (guest.walk.dir_fd > 2) ::close(std::exchange(guest.walk.dir_fd, -1));
+  guest.guest.artifact_fd = artifact;
+  become_payload(guest);
+  load(guest);
+  ::close(artifact);
+  guest.guest.artifact_fd = -1;
+  init::run(view, guest.walk);
+  close_late(view, loaded_at);
+  // Its end of file tells the starter that the guest runs, as close-on-exec does for a native program.
+  ::close(guest.walk.status_fd);
+  // The plan names paths of the host. From here on this is the tenant's process, dumpable as after
+  // exec of a readable program.
+  const init::Header& header = *view.header;
+  ::munmap(const_cast<init::Header*>(&header), sizeof header +
+                                                   header.step_count * sizeof(init::Step) +
+                                                   header.text_size);
+  ::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+  run(guest);
+}
+
+}  // namespace amphora::wasm

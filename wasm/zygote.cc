@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// See zygote.h and zygote_protocol.h.
+#include "wasm/zygote.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "executor/base/sys.h"
+#include "executor/setup/plan.h"
+#include "wasm/zygote_protocol.h"
+
+namespace amphora::wasm {
+namespace {
+
+/// Loading an engine from a cold disk takes a second or two; a request takes a millisecond.
+constexpr int kStartTimeoutMs = 30000;
+constexpr int kReplyTimeoutMs = 30000;
+
+/// posix_spawn's two structs, destroyed whatever happens.
+struct SpawnSetup {
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  SpawnSetup() {
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawnattr_init(&attributes);
+  }
+  ~SpawnSetup() {
+    ::posix_spawn_file_actions_destroy(&actions);
+    ::posix_spawnattr_destroy(&attributes);
+  }
+  SpawnSetup(const SpawnSetup&) = delete;
+  SpawnSetup& operator=(const SpawnSetup&) = delete;
+};
+
+/// A fresh program's signals and a session of its own: the terminal's Ctrl-C is the container's.
+void set_attributes(posix_spawnattr_t* attributes) {
+  sigset_t none;
+  sigset_t all;
+  ::sigemptyset(&none);
+  ::sigfillset(&all);
+  ::posix_spawnattr_setsigmask(attributes, &none);
+  ::posix_spawnattr_setsigdefault(attributes, &all);
+  ::posix_spawnattr_setflags(
+      attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+}
+
+Result<UniqueFd> sealed_memfd(std::string_view bytes) {
+  UniqueFd fd(sys::memfd_create("plan", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd) return fail_errno(errno, "make a memfd for the plan");
+  TRY(write_all(fd.get(), bytes));
+  const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+  if (::fcntl(fd.get(), F_ADD_SEALS, seals) != 0) return fail_errno(errno, "seal the plan");
+  return fd;
+}
+
+/// Waits until the socket has something to read.
+Result<void> await_readable(int socket, int timeout_ms) {
+  struct pollfd poll_fd {socket, POLLIN, 0};
+  int n = 0;
+  do {
+    n = ::poll(&poll_fd, 1, timeout_ms);
+  } while (n < 0 && errno == EINTR);
+  if (n < 0) return fail_errno(errno, "wait for the wasm host");
+  if (n == 0) return fail(Errc::kSystem, "the wasm host does not answer");
+  return {};
+}
+
+std::string ended(const ExitStatus& status) {
+  return status.signal() != 0 ? "ended by signal " + std::to_string(status.signal())
+                              : "ended with " + std::to_string(status.code());
+}
+
+}  // namespace
+
+Result<Process> HostProgram::start(std::span<const std::string> args, std::span<const int> fds,
+                                   int error_fd) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!exe_) {
+      auto sealed = sys::seal_executable(programs_.host.c_str());
+      if (!sealed) return std::unexpected(std::move(sealed).error().context("wasm host"));
+      exe_ = std::move(*sealed);
+    }
+  }
+  // Descriptors 3 and up are placed by dup2, so the sources must lie beyond the places.
+  std::vector<UniqueFd> moved;
+  SpawnSetup setup;
+  set_attributes(&setup.attributes);
+  ::posix_spawn_file_actions_addopen(&setup.actions, 0, "/dev/null", O_RDONLY, 0);
+  ::posix_spawn_file_actions_addopen(&setup.actions, 1, "/dev/null", O_WRONLY, 0);
+  if (error_fd >= 0) {
+    ::posix_spawn_file_actions_adddup2(&setup.actions, error_fd, 2);
+  } else {
+    ::posix_spawn_file_actions_addopen(&setup.actions, 2, "/dev/null", O_WRONLY, 0);
+  }
+  const int beyond = 3 + static_cast<int>(fds.size());
+  UniqueFd exe(::fcntl(exe_.get(), F_DUPFD_CLOEXEC, beyond));
+  if (!exe) return fail_errno(errno, "duplicate the wasm host's descriptor");
+  for (size_t i = 0; i < fds.size(); ++i) {
+    moved.emplace_back(::fcntl(fds[i], F_DUPFD_CLOEXEC, beyond));
+    if (!moved.back()) return fail_errno(errno, "duplicate a descriptor for the wasm host");
+    ::posix_spawn_file_actions_adddup2(&setup.actions, moved.back().get(), 3 + static_cast<int>(i));
+  }
+  std::vector<char*> argv{const_cast<char*>("amphora-wasm")};
+  for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
+  argv.push_back(nullptr);
+  char* const environment[] = {nullptr};
+  const std::string path = "/proc/self/fd/" + std::to_string(exe.get());
+  Process process;
+  const std::lock_guard lock(children_.mutex());
+  const int err = ::posix_spawn(&process.pid, path.c_str(), &setup.actions, &setup.attributes,
+                                argv.data(), environment);
+  if (err != 0) return fail_errno(err, "start " + programs_.host);
+  children_.add_locked(process.pid);
+  process.pidfd.reset(sys::pidfd_open(process.pid, 0));
+  if (!process.pidfd) return fail_errno(errno, "open process " + std::to_string(process.pid));
+  return process;
+}
+
+Zygote::~Zygote() {
+  const std::lock_guard lock(mutex_);
+  bury_locked();
+}
+
+pid_t Zygote::pid() {
+  const std::lock_guard lock(mutex_);
+  return running_ && !is_dead_locked() ? running_->process.pid : 0;
+}
+
+Result<void> Zygote::warm_up() {
+  const std::lock_guard lock(mutex_);
+  return ensure_locked();
+}
+
+Result<Process> Zygote::spawn(const setup::SpawnRequest& request) {
+  return clone({request.plan.blob(), request.plan.fds(), request.clone_flags, request.cgroup_fd,
+                request.pid_namespace_fd, request.status_fd});
+}
+
+Result<Process> Zygote::clone(const CloneRequest& request) {
+  const std::lock_guard lock(mutex_);
+  TRY(ensure_locked());
+  auto process = ask_locked(request);
+  // Whether an unanswered request has made a clone is unknown: it sees its status socket close and
+  // ends. The next request finds a fresh zygote.
+  if (!process && is_dead_locked()) bury_locked();
+  return process;
+}
+
+Result<void> Zygote::ensure_locked() {
+  if (running_ && is_dead_locked()) bury_locked();
+  if (running_) return {};
+  auto running = start_locked();
+  if (!running) {
+    return std::unexpected(std::move(running).error().context("wasm engine " + engine_));
+  }
+  running_ = std::move(*running);
+  return {};
+}
+
+bool Zygote::is_dead_locked() const {
+  struct pollfd poll_fd {running_->socket.get(), 0, 0};
+  return ::poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+/// Ends it: it leaves by itself when the socket closes, and is not waited for longer than that takes.
+void Zygote::bury_locked() {
+  if (!running_) return;
+  running_->socket.reset();
+  sys::pidfd_send_signal(running_->process.pidfd.get(), SIGKILL);
+  static_cast<void>(wait_for(running_->process));
+  program_.children().remove(running_->process.pid);
+  running_.reset();
+}
+
+Result<Zygote::Running> Zygote::start_locked() {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+    return fail_errno(errno, "make a socket pair");
+  }
+  UniqueFd ours(pair[0]);
+  UniqueFd theirs(pair[1]);
+  const std::string args[] = {"zygote",   "3", "--engine-dir", program_.programs().engine_dir,
+                              "--engine", engine_};
+  const int fds[] = {theirs.get()};
+  TRY_ASSIGN(auto process, program_.start(args, fds, -1));
+  theirs.reset();
+  Running running{std::move(process), std::move(ours)};
+  Hello hello{};
+  const auto readable = await_readable(running.socket.get(), kStartTimeoutMs);
+  const ssize_t n =
+      readable ? ::recv(running.socket.get(), &hello, sizeof hello, MSG_DONTWAIT) : -1;
+  if (n == sizeof hello && hello.protocol == kProtocol && hello.ok != 0) return running;
+  sys::pidfd_send_signal(running.process.pidfd.get(), SIGKILL);
+  const auto status = wait_for(running.process);
+  program_.children().remove(running.process.pid);
+  TRY(readable);
+  if (n == sizeof hello && hello.protocol == kProtocol) {
+    hello.text[sizeof hello.text - 1] = '\0';
+    return fail(Errc::kUnsupported, hello.text);
+  }
+  return fail(Errc::kInternal, "the wasm host " + (status ? ended(*status) : "ended") +
+                                   " while it started the engine");
+}
+
+Result<Process> Zygote::ask_locked(const CloneRequest& request) {
+  TRY_ASSIGN(const UniqueFd memfd, sealed_memfd(request.blob));
+  Request head{};
+  head.protocol = kProtocol;
+  head.clone_flags = request.clone_flags;
+  head.plan_size = static_cast<uint32_t>(request.blob.size());
+  std::vector<int> fds{memfd.get(), request.status_fd};
+  if (request.cgroup_fd >= 0) {
+    head.has_cgroup = 1;
+    fds.push_back(request.cgroup_fd);
+  }
+  if (request.pid_namespace_fd >= 0) {
+    head.has_pid_namespace = 1;
+    fds.push_back(request.pid_namespace_fd);
+  }
+  fds.insert(fds.end(), request.fds.begin(), request.fds.end());
+  if (fds.size() > kMaxFds) return fail(Errc::kUnsupported, "the plan has too many descriptors");
+  head.fd_count = static_cast<uint32_t>(fds.size());
+
+  // A clone that ends at once must not be taken for an orphan before it is registered.
+  const std::lock_guard lock(program_.children().mutex());
+  const int socket = running_->socket.get();
+  std::string_view part(reinterpret_cast<const char*>(&head), sizeof head);
+  for (size_t at = 0; at < fds.size(); at += kFdsPerMessage) {
+    const size_t count = std::min<size_t>(kFdsPerMessage, fds.size() - at);
+    TRY(send_with_fds(socket, part, std::span(fds).subspan(at, count)));
+    part = "+";
+  }
+  TRY(await_readable(socket, kReplyTimeoutMs));
+  TRY_ASSIGN(Received answer, receive_with_fds(socket, sizeof(Reply)));
+  if (answer.data.empty()) return fail(Errc::kInternal, "the wasm host ended while it made a clone");
+  Reply reply;
+  if (answer.data.size() != sizeof reply) return fail(Errc::kInternal, "the wasm host's answer is malformed");
+  std::memcpy(&reply, answer.data.data(), sizeof reply);
+  reply.call[sizeof reply.call - 1] = '\0';
+  if (reply.err != 0) return fail_errno(reply.err, std::string("wasm host: ") + reply.call);
+  if (answer.fds.size() != 1) return fail(Errc::kInternal, "the wasm host sent no pidfd");
+  program_.children().add_locked(reply.pid);
+  Process process{reply.pid, std::move(answer.fds.front()), 0};
+  TRY_ASSIGN(process.start_time, start_time_of(process.pid));
+  return process;
+}
+
+}  // namespace amphora::wasm

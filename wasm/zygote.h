@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// The client of the wasm host's zygote: starts `amphora-wasm zygote` on first use, asks it for a clone
+// per container, starts another one when it has died. One engine each. The zygote's own half is
+// wasm/host/zygote.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
+#include "executor/setup/exec_plan.h"
+
+namespace amphora::wasm {
+
+/// Where our own files are.
+struct Programs {
+  std::string host;        ///< amphora-wasm
+  std::string engine_dir;  ///< libamphora-engine-NAME.so, libamphora-compiler-NAME.so
+};
+
+/// Our own program, opened once so that nothing that runs from it can write it (C.1.6). Thread-safe.
+class HostProgram {
+ public:
+  HostProgram(Programs programs, Children& children)
+      : programs_(std::move(programs)), children_(children) {}
+  /// Starts it with `args` behind the program's name; `fds` become 3, 4, ... and `error_fd` its
+  /// standard error (-1: /dev/null). In a session of its own, without environment. Registered with
+  /// Children; who waits for it removes it there.
+  Result<Process> start(std::span<const std::string> args, std::span<const int> fds, int error_fd);
+  const Programs& programs() const noexcept { return programs_; }
+  Children& children() noexcept { return children_; }
+
+ private:
+  Programs programs_;
+  Children& children_;
+  std::mutex mutex_;
+  UniqueFd exe_;
+};
+
+/// What a clone is made from; SpawnRequest without the plan's class.
+struct CloneRequest {
+  std::string_view blob;
+  std::span<const int> fds;
+  uint64_t clone_flags = 0;
+  int cgroup_fd = -1;
+  int pid_namespace_fd = -1;
+  int status_fd = -1;
+};
+
+class Zygote : public setup::Spawner {
+ public:
+  Zygote(HostProgram& program, std::string engine)
+      : program_(program), engine_(std::move(engine)) {}
+  ~Zygote() override;
+  Zygote(const Zygote&) = delete;
+  Zygote& operator=(const Zygote&) = delete;
+
+  /// The clone is a child of this process, registered with Children.
+  Result<Process> spawn(const setup::SpawnRequest& request) override;
+  Result<Process> clone(const CloneRequest& request);
+  /// Starts it now, if it does not run. The error says why the engine cannot be had.
+  Result<void> warm_up();
+  /// The zygote's pid, 0 when none runs; for tests and figures.
+  pid_t pid();
+
+ private:
+  struct Running {
+    Process process;
+    UniqueFd socket;
+  };
+  Result<void> ensure_locked();
+  Result<Running> start_locked();
+  void bury_locked();
+  bool is_dead_locked() const;
+  Result<Process> ask_locked(const CloneRequest& request);
+
+  HostProgram& program_;
+  const std::string engine_;
+  std::mutex mutex_;  ///< one request at a time on the socket
+  std::optional<Running> running_;
+};
+
+}  // namespace amphora::wasm
