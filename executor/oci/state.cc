@@ -128,15 +128,38 @@ Result<State> parse_state(std::string_view json) {
   return state;
 }
 
-std::string hook_state_json(const State& state, Status status, int pid) {
-  JsonWriter json;
-  json.open({}, '{');
+namespace {
+
+void write_state(JsonWriter& json, std::string_view key, const State& state, Status status, int pid) {
+  json.open(key, '{');
   json.text("ociVersion", state.oci_version);
   json.text("id", state.id);
   json.text("status", to_string(status));
   if (pid != 0) json.number("pid", int64_t{pid});
   json.text("bundle", state.bundle);
   if (!state.annotations.empty()) json.map("annotations", state.annotations);
+  json.close('}');
+}
+
+}  // namespace
+
+std::string hook_state_json(const State& state, Status status, int pid) {
+  JsonWriter json;
+  write_state(json, {}, state, status, pid);
+  return std::move(json).take();
+}
+
+std::string seccomp_state_json(const State& state, Status status, int pid,
+                               const std::string& metadata) {
+  JsonWriter json;
+  json.open({}, '{');
+  json.text("ociVersion", state.oci_version);
+  json.open("fds", '[');
+  json.text({}, "seccompFd");
+  json.close(']');
+  json.number("pid", int64_t{pid});
+  if (!metadata.empty()) json.text("metadata", metadata);
+  write_state(json, "state", state, status, pid);
   json.close('}');
   return std::move(json).take();
 }

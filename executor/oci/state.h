@@ -48,6 +48,9 @@ Result<State> parse_state(std::string_view json);
 
 /// The spec's state object: ociVersion, id, status, pid, bundle, annotations; for hooks' stdin.
 std::string hook_state_json(const State& state, Status status, int pid);
+/// ContainerProcessState for a seccomp agent: fds ["seccompFd"], pid, metadata and the state.
+std::string seccomp_state_json(const State& state, Status status, int pid,
+                               const std::string& metadata);
 /// What `amphora state` prints: 2-space indent, no newline; runc's members and order.
 std::string state_report_json(const State& state, Status status);
 

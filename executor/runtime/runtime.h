@@ -42,7 +42,6 @@ struct CreateOptions {
   std::vector<std::string> extra_env;     ///< "K=V", after process.env (LISTEN_FDS, NOTIFY_SOCKET)
   std::vector<oci::Mount> extra_mounts;   ///< after the spec's mounts (/run/notify)
   std::string rootfs;        ///< overrides root.path (the shim's mounted bundle rootfs); empty: spec's
-  std::vector<std::string> warnings_to_log;  ///< unused on input
 };
 
 struct Created {
@@ -101,6 +100,23 @@ class Runtime {
   Store& store() noexcept { return store_; }
 
  private:
+  struct Undo;
+  struct Live {
+    oci::State state;
+    oci::Status status;
+    std::unique_ptr<cgroup::Cgroup> cgroup;
+  };
+  Result<Created> create_inner(const std::string& id, const std::string& bundle_path,
+                               const Stdio& stdio, const CreateOptions& options);
+  Result<Process> exec_inner(const std::string& id, const oci::Process& wanted, const Stdio& stdio,
+                             const ExecOptions& options);
+  Result<setup::ExecPlan> plan_exec(const std::string& id, const oci::Spec& spec,
+                                    oci::Process& process, int rootfs_fd,
+                                    const cgroup::Cgroup* cgroup, detect::Verdict&& verdict);
+  Result<oci::Spec> start_spec(const Entry& entry, const oci::State& state);
+  Result<void> end_processes(const oci::State& state, cgroup::Cgroup* cgroup);
+  Result<Live> find_live(const std::string& id);
+
   Store store_;
   setup::Host host_;
   std::vector<std::unique_ptr<Executor>> executors_;

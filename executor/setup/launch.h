@@ -26,12 +26,12 @@ struct LaunchRequest {
   bool wait_for_exec = false;    ///< exec: return when the program runs, not when it is ready
   /// Called once the process exists and before it may go on: the state with its pid is saved here,
   /// so that a killed creator leaves something that can be cleaned.
-  std::function<Result<void>(const Process&)> on_spawned;
+  std::function<Result<void>(const Process&)> on_spawned = nullptr;
   /// The state object for hooks that run inside, given the pid they see.
-  std::function<std::string(pid_t)> hook_state;
-  std::function<Result<void>(const Process&)> run_hooks;     ///< prestart, createRuntime
-  std::function<Result<void>(UniqueFd)> on_console;
-  std::function<Result<void>(UniqueFd, const Process&)> on_seccomp;
+  std::function<std::string(pid_t)> hook_state = nullptr;
+  std::function<Result<void>(const Process&)> run_hooks = nullptr;  ///< prestart, createRuntime
+  std::function<Result<void>(UniqueFd)> on_console = nullptr;
+  std::function<Result<void>(UniqueFd, const Process&)> on_seccomp = nullptr;
 };
 
 /// The init (or exec) process, registered with `children` and reaped by nobody yet. On failure the

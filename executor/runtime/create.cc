@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+// create, start and exec: from a bundle to a running program. Each part of create registers how to
+// undo it, so that a failure at any point leaves nothing.
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "executor/base/sys.h"
+#include "executor/hooks/hooks.h"
+#include "executor/runtime/parts.h"
+#include "executor/runtime/runtime.h"
+#include "executor/setup/launch.h"
+#include "executor/setup/make_plan.h"
+
+namespace amphora {
+namespace {
+
+using runtime::Bundle;
+
+std::vector<int> raw(const std::vector<UniqueFd>& fds) {
+  std::vector<int> out;
+  out.reserve(fds.size());
+  for (const UniqueFd& fd : fds) out.push_back(fd.get());
+  return out;
+}
+
+Executor* executor_for(const std::vector<std::unique_ptr<Executor>>& executors, detect::Kind kind) {
+  for (const auto& executor : executors) {
+    if (executor->runs(kind)) return executor.get();
+  }
+  return nullptr;
+}
+
+oci::State first_state(const std::string& id, const Bundle& bundle, const detect::Verdict& verdict) {
+  oci::State state;
+  state.id = id;
+  state.bundle = bundle.path;
+  state.rootfs = bundle.rootfs;
+  state.created = runtime::now_rfc3339();
+  state.oci_version = bundle.spec.oci_version;
+  state.kind = detect::to_string(verdict.kind);
+  state.reason = verdict.reason;
+  state.cgroups_path = bundle.spec.linux_.cgroups_path;
+  state.own_pid_namespace = setup::has_new(bundle.spec, oci::NamespaceKind::kPid);
+  state.poststop = bundle.spec.hooks.poststop;
+  state.annotations = bundle.spec.annotations;
+  return state;
+}
+
+/// The seccomp agent's message: one JSON with the listener attached (runtime-spec,
+/// ContainerProcessState).
+Result<void> send_listener(const setup::ParentWork& work, const oci::State& state, UniqueFd listener,
+                           const Process& process) {
+  if (work.seccomp_listener_path.empty()) {
+    return fail(Errc::kInvalid, "linux.seccomp.listenerPath is missing and a rule notifies");
+  }
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  struct sockaddr_un address {};
+  address.sun_family = AF_UNIX;
+  if (!socket || work.seccomp_listener_path.size() >= sizeof address.sun_path) {
+    return fail(Errc::kInvalid, "linux.seccomp.listenerPath " + work.seccomp_listener_path);
+  }
+  work.seccomp_listener_path.copy(address.sun_path, sizeof address.sun_path - 1);
+  if (::connect(socket.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof address) != 0) {
+    return fail_errno(errno, "connect to seccomp agent " + work.seccomp_listener_path);
+  }
+  const std::string message =
+      oci::seccomp_state_json(state, oci::Status::kCreating, process.pid, work.seccomp_metadata);
+  const int fd = listener.get();
+  return send_with_fds(socket.get(), message, std::span(&fd, 1));
+}
+
+Error not_runnable(const detect::Verdict& verdict) {
+  return Error(Errc::kUnsupported, "no executor for " + std::string(detect::to_string(verdict.kind)) +
+                                       " in this build: " + verdict.path);
+}
+
+}  // namespace
+
+Runtime::Runtime(Store store, setup::Host host, std::vector<std::unique_ptr<Executor>> executors,
+                 detect::WatCheck wat_check, Children& children)
+    : store_(std::move(store)),
+      host_(std::move(host)),
+      executors_(std::move(executors)),
+      wat_check_(std::move(wat_check)),
+      children_(children) {}
+
+/// What a failed create takes away again, in reverse order of making.
+struct Runtime::Undo {
+  Runtime& runtime;
+  std::optional<Entry> entry;
+  std::unique_ptr<cgroup::Cgroup> cgroup;
+  std::optional<Process> init;
+  oci::State state;
+  bool armed = true;
+
+  ~Undo() {
+    if (!armed) return;
+    if (init) {
+      static_cast<void>(send_signal(*init, SIGKILL));
+      static_cast<void>(wait_for(*init));
+      runtime.children_.remove(init->pid);
+    }
+    if (cgroup) static_cast<void>(cgroup->remove());
+    if (entry) static_cast<void>(runtime.store_.remove(std::move(*entry)));
+    // runtime-spec: poststop runs after deletion, also of what failed to be created.
+    static_cast<void>(hooks::run("poststop", state.poststop,
+                                 oci::hook_state_json(state, oci::Status::kStopped, 0),
+                                 runtime.children_));
+  }
+};
+
+Result<setup::ExecPlan> Runtime::plan_exec(const std::string& id, const oci::Spec& spec,
+                                           oci::Process& process, int rootfs_fd,
+                                           const cgroup::Cgroup* cgroup, detect::Verdict&& verdict) {
+  Executor* executor = executor_for(executors_, verdict.kind);
+  if (executor == nullptr) return std::unexpected(not_runnable(verdict));
+  // A guest gets exactly process.env; a native program also HOME, as everywhere.
+  if (verdict.kind == detect::Kind::kNative) runtime::add_home(process, rootfs_fd, spec);
+  return executor->plan_exec({id, spec, cgroup}, process, std::move(verdict));
+}
+
+Result<Created> Runtime::create(const std::string& id, const std::string& bundle_path,
+                                const Stdio& stdio, const CreateOptions& options) {
+  auto created = create_inner(id, bundle_path, stdio, options);
+  if (!created) return std::unexpected(std::move(created).error().context("create " + id));
+  return created;
+}
+
+Result<Created> Runtime::create_inner(const std::string& id, const std::string& bundle_path,
+                                      const Stdio& stdio, const CreateOptions& options) {
+  TRY(oci::check_id(id));
+  TRY_ASSIGN(Bundle bundle, runtime::open_bundle(bundle_path, options.rootfs));
+  oci::Spec& spec = bundle.spec;
+  spec.process->env.insert(spec.process->env.end(), options.extra_env.begin(),
+                           options.extra_env.end());
+  spec.mounts.insert(spec.mounts.end(), options.extra_mounts.begin(), options.extra_mounts.end());
+  TRY(setup::validate(spec));
+  auto rootfs = open_at(AT_FDCWD, bundle.rootfs, O_PATH | O_DIRECTORY);
+  if (!rootfs) return std::unexpected(std::move(rootfs).error().context("rootfs"));
+  TRY_ASSIGN(detect::Verdict verdict,
+             detect::detect(spec, *spec.process, rootfs->get(), wat_check_));
+
+  Undo undo{*this, std::nullopt, nullptr, std::nullopt, first_state(id, bundle, verdict)};
+  undo.armed = false;  // nothing made yet: an existing container of this id is somebody else's
+  TRY_ASSIGN(undo.entry, store_.create(id));
+  undo.armed = true;
+  TRY(undo.entry->save(undo.state));
+  TRY(replace_file_at(undo.entry->dir_fd(), runtime::kConfigCopy, bundle.config));
+
+  cgroup::Options cgroup_options;
+  cgroup_options.systemd = options.systemd_cgroup;
+  cgroup_options.rootless = host_.euid != 0 || host_.in_user_namespace;
+  TRY_ASSIGN(undo.cgroup, cgroup::create(id, spec.linux_, host_, cgroup_options));
+  if (undo.cgroup) {
+    undo.cgroup->record(undo.state);
+    TRY(undo.cgroup->apply(spec.linux_.resources));
+  }
+  Created result;
+  result.kind = undo.state.kind;
+  result.reason = undo.state.reason;
+  TRY_ASSIGN(const setup::ExecPlan exec, plan_exec(id, spec, *spec.process, rootfs->get(),
+                                                   undo.cgroup.get(), std::move(verdict)));
+  TRY_ASSIGN(const UniqueFd start, runtime::listen_for_start(*undo.entry));
+  const auto cgroup_paths = undo.cgroup ? undo.cgroup->paths() : std::map<std::string, std::string>();
+  setup::PlanInput input{id, spec, *spec.process, host_, exec, bundle.rootfs, cgroup_paths};
+  std::copy(std::begin(stdio.fds), std::end(stdio.fds), std::begin(input.stdio));
+  input.start_socket = start.get();
+  input.preserve_fds = options.preserve_fds;
+  input.no_pivot = options.no_pivot;
+  input.no_new_keyring = options.no_new_keyring;
+  TRY_ASSIGN(setup::Plan plan, setup::make_plan(input));
+  TRY(setup::open_sources(plan, bundle.dir.get(), raw(exec.fds)));
+  result.warnings = plan.warnings;
+
+  setup::LaunchRequest request{plan, host_, undo.cgroup.get(), children_};
+  request.spawner = exec.spawner;
+  request.preserve_fds = options.preserve_fds;
+  request.on_console = stdio.on_console;
+  request.on_spawned = [&](const Process& process) -> Result<void> {
+    undo.state.pid = process.pid;
+    undo.state.start_time = process.start_time;
+    return undo.entry->save(undo.state);
+  };
+  request.hook_state = [&](pid_t pid) {
+    return oci::hook_state_json(undo.state, oci::Status::kCreating, pid);
+  };
+  request.run_hooks = [&](const Process& process) -> Result<void> {
+    const std::string json = oci::hook_state_json(undo.state, oci::Status::kCreating, process.pid);
+    TRY(hooks::run("prestart", spec.hooks.prestart, json, children_));
+    return hooks::run("createRuntime", spec.hooks.create_runtime, json, children_);
+  };
+  request.on_seccomp = [&](UniqueFd listener, const Process& process) {
+    return send_listener(plan.parent, undo.state, std::move(listener), process);
+  };
+  TRY_ASSIGN(undo.init, setup::launch(request));
+  if (!options.pid_file.empty()) TRY(runtime::write_pid_file(options.pid_file, undo.init->pid));
+  result.init = std::move(*undo.init);
+  undo.armed = false;
+  return result;
+}
+
+Result<void> Runtime::start(const std::string& id) {
+  TRY_ASSIGN(const Entry entry, store_.find(id));
+  TRY_ASSIGN(const oci::State state, entry.load());
+  switch (runtime::status_of(entry, state)) {
+    case oci::Status::kCreated: break;
+    case oci::Status::kRunning:
+    case oci::Status::kPaused:
+      return fail(Errc::kPrecondition, "cannot start an already running container");
+    case oci::Status::kCreating:
+    case oci::Status::kStopped:
+      return fail(Errc::kPrecondition, "cannot start a container that has stopped");
+  }
+  TRY_ASSIGN(const Process init, find_process(state.pid, state.start_time));
+  auto started = runtime::release_start(entry, init);
+  if (!started) return std::unexpected(std::move(started).error().context("start " + id));
+  TRY_ASSIGN(const oci::Spec spec, start_spec(entry, state));
+  auto hooked = hooks::run("poststart", spec.hooks.poststart,
+                           oci::hook_state_json(state, oci::Status::kRunning, state.pid), children_);
+  if (hooked) return {};
+  // runtime-spec 1.3: a failing poststart hook stops the container.
+  static_cast<void>(send_signal(init, SIGKILL));
+  return std::unexpected(std::move(hooked).error().context("start " + id));
+}
+
+Result<oci::Spec> Runtime::start_spec(const Entry& entry, const oci::State&) {
+  // Parsed only where it matters: a container without poststart hooks starts without it.
+  TRY_ASSIGN(const std::string config,
+             read_file_at(entry.dir_fd(), runtime::kConfigCopy, 16 << 20));
+  if (config.find("\"poststart\"") == std::string::npos) return oci::Spec{};
+  return oci::parse_spec(config);
+}
+
+Result<Process> Runtime::exec(const std::string& id, const oci::Process& wanted, const Stdio& stdio,
+                              const ExecOptions& options) {
+  auto process = exec_inner(id, wanted, stdio, options);
+  if (!process) return std::unexpected(std::move(process).error().context("exec in " + id));
+  return process;
+}
+
+Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& wanted,
+                                    const Stdio& stdio, const ExecOptions& options) {
+  TRY_ASSIGN(const Entry entry, store_.peek(id));
+  TRY_ASSIGN(const oci::State state, entry.load());
+  auto init = find_process(state.pid, state.start_time);
+  if (!init) return fail(Errc::kPrecondition, "cannot exec in a stopped container");
+  TRY_ASSIGN(oci::Spec spec, oci::load_spec(entry.dir_fd()));
+  TRY_ASSIGN(const auto cgroup, cgroup::open(state, host_));
+  if (cgroup && !options.ignore_paused) {
+    TRY_ASSIGN(const bool frozen, cgroup->is_frozen());
+    if (frozen) {
+      return fail(Errc::kPrecondition,
+                  "cannot exec in a paused container (use --ignore-paused to override)");
+    }
+  }
+  oci::Process process = wanted;
+  const std::string pid = std::to_string(state.pid);
+  auto rootfs = open_at(host_.proc_fd.get(), pid + "/root", O_PATH | O_DIRECTORY);
+  if (!rootfs) return std::unexpected(std::move(rootfs).error().context("the container's root"));
+  TRY_ASSIGN(detect::Verdict verdict,
+             detect::detect(spec, process, rootfs->get(), wat_check_, /*mounts_made=*/true));
+  const oci::Spec mountless;
+  TRY_ASSIGN(const setup::ExecPlan exec, plan_exec(id, spec, process, rootfs->get(), cgroup.get(),
+                                                   std::move(verdict)));
+  const std::map<std::string, std::string> no_paths;
+  setup::PlanInput input{id, spec, process, host_, exec, state.rootfs, no_paths};
+  std::copy(std::begin(stdio.fds), std::end(stdio.fds), std::begin(input.stdio));
+  input.preserve_fds = options.preserve_fds;
+  TRY_ASSIGN(setup::Plan plan, setup::make_exec_plan(input, init->pidfd.get()));
+  if (spec.find_namespace(oci::NamespaceKind::kPid) != nullptr) {
+    plan.pid_namespace = "/proc/" + pid + "/ns/pid";
+  }
+  TRY(setup::open_sources(plan, entry.dir_fd(), raw(exec.fds)));
+  setup::LaunchRequest request{plan, host_, cgroup.get(), children_};
+  request.spawner = exec.spawner;
+  request.preserve_fds = options.preserve_fds;
+  request.wait_for_exec = true;
+  request.on_console = stdio.on_console;
+  request.on_seccomp = [&](UniqueFd listener, const Process& made) {
+    return send_listener(plan.parent, state, std::move(listener), made);
+  };
+  if (!options.pid_file.empty()) {
+    request.on_spawned = [&](const Process& made) {
+      return runtime::write_pid_file(options.pid_file, made.pid);
+    };
+  }
+  return setup::launch(request);
+}
+
+}  // namespace amphora

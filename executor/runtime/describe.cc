@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Answers about a bundle without making anything: detection alone, and the plan as text.
+#include <fcntl.h>
+
+#include "executor/runtime/parts.h"
+#include "executor/runtime/runtime.h"
+#include "executor/setup/make_plan.h"
+
+namespace amphora {
+
+Result<detect::Verdict> Runtime::detect_bundle(const std::string& bundle_path) {
+  TRY_ASSIGN(const runtime::Bundle bundle, runtime::open_bundle(bundle_path, ""));
+  auto rootfs = open_at(AT_FDCWD, bundle.rootfs, O_PATH | O_DIRECTORY);
+  if (!rootfs) return std::unexpected(std::move(rootfs).error().context("rootfs"));
+  return detect::detect(bundle.spec, *bundle.spec.process, rootfs->get(), wat_check_);
+}
+
+Result<std::string> Runtime::describe_plan(const std::string& bundle_path, bool json) {
+  TRY_ASSIGN(const runtime::Bundle bundle, runtime::open_bundle(bundle_path, ""));
+  TRY_ASSIGN(const detect::Verdict verdict, detect_bundle(bundle_path));
+  setup::ExecPlan exec;
+  exec.kind = detect::to_string(verdict.kind);
+  exec.name = bundle.spec.process->args.front();
+  if (verdict.kind == detect::Kind::kNative) {
+    exec.candidates = {exec.name};
+  } else {
+    exec.handover = exec.kind;  // only that there is one decides about the steps
+  }
+  // Where the cgroup would be is known only once it is made; a mount of it shows the hierarchy.
+  const std::map<std::string, std::string> no_paths;
+  setup::PlanInput input{bundle.path, bundle.spec, *bundle.spec.process, host_,
+                         exec,        bundle.rootfs, no_paths};
+  input.start_socket = 0;  // any: shows the wait, nothing is opened
+  TRY_ASSIGN(const setup::Plan plan, setup::make_plan(input));
+  return json ? plan.describe_json() : plan.describe();
+}
+
+}  // namespace amphora

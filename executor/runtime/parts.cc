@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shared parts of the lifecycle verbs. See parts.h.
+#include "executor/runtime/parts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "executor/base/path.h"
+#include "executor/init/step.h"
+#include "executor/setup/launch.h"
+
+namespace amphora::runtime {
+namespace {
+
+constexpr size_t kPasswdLimit = 1 << 20;
+constexpr size_t kConfigLimit = 16 << 20;
+
+/// The address of a socket in a held directory: its own path may be longer than sun_path.
+struct sockaddr_un address_of(const Entry& entry) {
+  struct sockaddr_un address {};
+  address.sun_family = AF_UNIX;
+  std::snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", entry.dir_fd(),
+                kStartSocket);
+  return address;
+}
+
+/// The home directory of `uid` in the text of a passwd file: name:x:uid:gid:gecos:home:shell.
+std::string home_in(std::string_view passwd, uint32_t uid) {
+  while (!passwd.empty()) {
+    const size_t end = passwd.find('\n');
+    std::string_view line = passwd.substr(0, end);
+    std::string_view fields[7];
+    size_t count = 0;
+    while (count < 7) {
+      const size_t colon = line.find(':');
+      fields[count++] = line.substr(0, colon);
+      if (colon == std::string_view::npos) break;
+      line.remove_prefix(colon + 1);
+    }
+    uint32_t found = 0;
+    const auto [last, error] =
+        std::from_chars(fields[2].data(), fields[2].data() + fields[2].size(), found);
+    const bool whole = error == std::errc() && last == fields[2].data() + fields[2].size();
+    if (count >= 6 && whole && found == uid && !fields[5].empty()) return std::string(fields[5]);
+    if (end == std::string_view::npos) break;
+    passwd.remove_prefix(end + 1);
+  }
+  return "/";
+}
+
+Result<UniqueFd> open_passwd(int rootfs_fd, const oci::Spec& spec) {
+  for (const oci::Mount& mount : spec.mounts) {
+    if (path::clean("/" + mount.destination) == "/etc/passwd" && mount.source.starts_with('/')) {
+      return open_at(AT_FDCWD, mount.source, O_RDONLY | O_NONBLOCK);
+    }
+  }
+  return open_in_root(rootfs_fd, "/etc/passwd", O_RDONLY | O_NONBLOCK);
+}
+
+/// Absolute, without links in the last component being followed twice: what state.json keeps.
+Result<std::string> absolute(const std::string& path) {
+  if (path.starts_with('/')) return path::clean(path);
+  char buffer[PATH_MAX];
+  if (::getcwd(buffer, sizeof buffer) == nullptr) return fail_errno(errno, "getcwd");
+  return path::join(buffer, path);
+}
+
+}  // namespace
+
+Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_override) {
+  Bundle bundle;
+  TRY_ASSIGN(bundle.path, absolute(path.empty() ? "." : path));
+  auto dir = open_at(AT_FDCWD, bundle.path, O_RDONLY | O_DIRECTORY);
+  if (!dir) return std::unexpected(std::move(dir).error().context("bundle"));
+  bundle.dir = std::move(*dir);
+  auto config = read_file_at(bundle.dir.get(), kConfigCopy, kConfigLimit);
+  if (!config) {
+    return std::unexpected(std::move(config).error().context("bundle " + bundle.path));
+  }
+  bundle.config = std::move(*config);
+  auto spec = oci::parse_spec(bundle.config);
+  if (!spec) return std::unexpected(std::move(spec).error().context(bundle.path + "/config.json"));
+  bundle.spec = std::move(*spec);
+  const std::string& root = rootfs_override.empty() ? bundle.spec.root.path : rootfs_override;
+  bundle.rootfs = root.starts_with('/') ? path::clean(root) : path::join(bundle.path, root);
+  if (!bundle.spec.process) {
+    return fail(Errc::kInvalid, bundle.path + "/config.json: process is missing");
+  }
+  return bundle;
+}
+
+oci::Status status_of(const Entry& entry, const oci::State& state) {
+  if (state.pid == 0) return state.exit_code ? oci::Status::kStopped : oci::Status::kCreating;
+  if (!find_process(state.pid, state.start_time)) return oci::Status::kStopped;
+  struct stat st {};
+  const bool waiting = ::fstatat(entry.dir_fd(), kStartSocket, &st, AT_SYMLINK_NOFOLLOW) == 0;
+  return waiting ? oci::Status::kCreated : oci::Status::kRunning;
+}
+
+void add_home(oci::Process& process, int rootfs_fd, const oci::Spec& spec) {
+  std::erase(process.env, "HOME=");
+  const bool set = std::ranges::any_of(
+      process.env, [](const std::string& entry) { return entry.starts_with("HOME="); });
+  if (set) return;
+  std::string home = "/";
+  if (const auto file = open_passwd(rootfs_fd, spec)) {
+    struct stat st {};
+    if (::fstat(file->get(), &st) == 0 && S_ISREG(st.st_mode)) {
+      if (const auto text = read_all(file->get(), kPasswdLimit)) {
+        home = home_in(*text, process.user.uid);
+      }
+    }
+  }
+  process.env.push_back("HOME=" + home);
+}
+
+Result<UniqueFd> listen_for_start(const Entry& entry) {
+  UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (!socket) return fail_errno(errno, "make the start socket");
+  const struct sockaddr_un address = address_of(entry);
+  if (::bind(socket.get(), reinterpret_cast<const struct sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(socket.get(), 1) != 0) {
+    return fail_errno(errno, "bind the start socket of container " + entry.id());
+  }
+  return socket;
+}
+
+Result<void> release_start(const Entry& entry, const Process& init) {
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (!socket) return fail_errno(errno, "make a socket");
+  const struct sockaddr_un address = address_of(entry);
+  if (::connect(socket.get(), reinterpret_cast<const struct sockaddr*>(&address), sizeof address) !=
+      0) {
+    const int err = errno;
+    if (err == ENOENT || err == ECONNREFUSED) {
+      return fail(Errc::kPrecondition, "cannot start a container that has stopped");
+    }
+    return fail_errno(err, "start container " + entry.id());
+  }
+  ::unlinkat(entry.dir_fd(), kStartSocket, 0);
+  struct pollfd polls[2] = {{socket.get(), POLLIN, 0}, {init.pidfd.get(), POLLIN, 0}};
+  while (::poll(polls, 2, -1) < 0) {
+    if (errno != EINTR) return fail_errno(errno, "wait for container " + entry.id());
+  }
+  // Its death alone: whatever it said before is in the socket.
+  char buffer[sizeof(init::Message) + init::kFailureTextMax];
+  const ssize_t n = ::recv(socket.get(), buffer, sizeof buffer,
+                           (polls[0].revents & POLLIN) != 0 ? 0 : MSG_DONTWAIT);
+  if (n < static_cast<ssize_t>(sizeof(init::Message))) return {};
+  return std::unexpected(setup::failure_of({buffer, static_cast<size_t>(n)}));
+}
+
+std::string now_rfc3339() {
+  struct timespec now {};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  struct tm utc {};
+  ::gmtime_r(&now.tv_sec, &utc);
+  char text[64];
+  std::snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%09ldZ", utc.tm_year + 1900,
+                utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, now.tv_nsec);
+  return text;
+}
+
+Result<void> write_pid_file(const std::string& path, pid_t pid) {
+  const std::string dir(path::dir_name(path));
+  TRY_ASSIGN(const UniqueFd fd, open_at(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY));
+  auto written = replace_file_at(fd.get(), std::string(path::base_name(path)), std::to_string(pid),
+                                 0644);
+  if (!written) return std::unexpected(std::move(written).error().context("pid file " + path));
+  return {};
+}
+
+}  // namespace amphora::runtime
