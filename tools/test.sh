@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# test.sh [SUITE...] [-k WORD]...: builds what the suites need, runs them, ends with one count.
+# Suites: lint, unit and golden (ASan + UBSan build), root, cli (the command; cli-v2: in a cgroup2
+# view), shim (this Debian's containerd), shim2 (containerd 2.x of sid). docs/testing.md has the budgets.
+. "$(dirname "$0")/lib.sh"
+suites=()
+words=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -k) words+=("$2"); shift 2 ;;
+    lint|unit|golden|root|cli|cli-v2|shim|shim2) suites+=("$1"); shift ;;
+    *) die "unknown suite '$1'" ;;
+  esac
+done
+[ ${#suites[@]} -gt 0 ] || suites=(lint unit golden root cli cli-v2 shim shim2)
+wants() { local s; for s in "${suites[@]}"; do [ "$s" = "$1" ] && return 0; done; return 1; }
+
+"$top/tools/setup.sh"
+export AMPHORA_SETUP_DONE=1
+work=$(mktemp -d /var/tmp/amphora-test.XXXXXX)
+results=$work/results
+: > "$results"
+trap 'rm -rf --one-file-system "$work"' EXIT
+skip_suite() { python3 "$top/tools/count.py" --skip "$1" "$2" "$results"; }
+
+prepare_lab() {  # NAME: a lab directory with an installed tree and the guests
+  local lab=$work/$1
+  [ -d "$work/prefix" ] || DESTDIR=$work/prefix PREFIX=/ "$top/tools/install.sh" > /dev/null
+  mkdir -p "$lab"
+  cp -a "$work/prefix" "$lab/prefix"
+  cp -a "$top/build/guests" "$lab/guests"
+}
+lab_suite() {  # SUITE PACKAGE TREE CGVIEW
+  if [ "$(id -u)" != 0 ]; then skip_suite "$1" "needs root"; return; fi
+  say "$1 tests"
+  prepare_lab "$1"
+  # The lab's name is in every cgroup path: two runs side by side do not meet.
+  SRC=$top LAB=$work/$1 CGVIEW=$4 SUITE_NAME=$1 LAB_NAME=$1-$$ \
+    "$top/tests/support/inroot.sh" "$3" python3 /mnt/src/tests/support/main.py "$2" \
+    /mnt/lab/results "${words[@]}" || echo "$1: not all passed"
+  if [ -s "$work/$1/results" ]; then cat "$work/$1/results" >> "$results"
+  else python3 "$top/tools/count.py" --fail "$1" "the suite did not come up" "$results"; fi
+  if [ -n "${AMPHORA_KEEP_LOGS-}" ]; then cp "$work/$1/containerd.log" "$AMPHORA_KEEP_LOGS/$1.log"; fi
+  rm -rf --one-file-system "${work:?}/$1"
+}
+
+if wants unit || wants golden; then
+  "$top/tools/build.sh" --dev amphora_tests
+fi
+if wants root || wants cli || wants cli-v2 || wants shim || wants shim2 || wants lint; then
+  "$top/tools/build.sh"
+fi
+for suite in "${suites[@]}"; do
+  case "$suite" in
+    lint) say "lint"; "$top/tools/lint.sh" --results "$results" || true ;;
+    unit|golden)
+      say "$suite tests"
+      python3 "$top/tools/gtests.py" "$suite" "$top/build/dev" "$results" "${words[@]}" || true ;;
+    root)
+      if [ "$(id -u)" != 0 ]; then skip_suite root "needs root"; continue; fi
+      say "root tests"
+      "$top/tools/build.sh" --release amphora_tests > /dev/null
+      mkdir -p "$work/root"
+      SRC=$top LAB=$work/root "$top/tests/support/inroot.sh" / \
+        python3 "$top/tools/gtests.py" root "$top/build/release" /mnt/lab/results "${words[@]}" || true
+      if [ -e "$work/root/results" ]; then cat "$work/root/results" >> "$results"; fi ;;
+    cli) lab_suite cli cli / hybrid ;;
+    cli-v2) lab_suite cli-v2 cli / v2 ;;
+    shim) lab_suite shim shim / hybrid ;;
+    shim2)
+      if [ "$(id -u)" != 0 ]; then skip_suite shim2 "needs root"; continue; fi
+      if tree=$("$top/tools/sid-tree.sh"); then lab_suite shim2 shim "$tree" hybrid
+      else python3 "$top/tools/count.py" --fail shim2 "the sid tree could not be made" "$results"; fi ;;
+  esac
+done
+rmdir /var/lib/amphora /var/cache/amphora 2>/dev/null || true
+say "done"
+python3 "$top/tools/count.py" "$results"
