@@ -31,14 +31,14 @@ Result<PersonalityValue> make_personality(const oci::Personality& personality);
 
 /// Arguments of set_mempolicy(2).
 struct MemoryPolicyValue {
-  uint64_t mode = 0;   ///< MPOL_* with MPOL_F_*
-  std::string mask;    ///< whole unsigned longs; empty: no nodes
-  uint64_t bits = 0;   ///< the call's `maxnode`, 0 without nodes
+  uint64_t mode = 0;  ///< MPOL_* with MPOL_F_*
+  std::string mask;   ///< whole unsigned longs; empty: no nodes
+  uint64_t bits = 0;  ///< the call's `maxnode`, 0 without nodes
 };
 Result<MemoryPolicyValue> make_memory_policy(const oci::MemoryPolicy& policy);
 
-/// A list such as "0-3,5" as a bit mask of whole unsigned longs, at least `least_bytes` long. `noun`
-/// says in errors whose list it is ("process.execCPUAffinity.initial").
+/// A list such as "0-3,5" as a bit mask of whole unsigned longs, at least `least_bytes` long.
+/// `noun` says in errors whose list it is ("process.execCPUAffinity.initial").
 Result<std::string> make_mask(std::string_view list, std::string_view noun, size_t least_bytes = 0);
 /// A mask for sched_setaffinity(2); more than 1024 CPUs are possible.
 Result<std::string> make_cpu_mask(std::string_view list, std::string_view noun);

@@ -18,9 +18,11 @@ struct CapMasks {
   std::vector<std::string> warnings;
 };
 
-/// Names that nobody knows, or that we do not hold ourselves (`own`) and so cannot grant, are left
-/// out with one warning. An ambient capability that is not both permitted and inheritable is an
-/// error, as the kernel would refuse it (capabilities(7)).
+/// Names that nobody knows, or that are not in `own` (what init starts with: our own set, or all of
+/// them in a new user namespace) and so cannot be granted, are left out with one warning: the spec
+/// wants no failure. So are, as in runc, ambient ones that the kernel would not raise because they
+/// are not both permitted and inheritable (capabilities(7)). An effective capability that is not
+/// permitted is kInvalid: capset would refuse the whole set.
 Result<CapMasks> make_cap_masks(const oci::Capabilities& capabilities, uint64_t own, int last_cap);
 
 /// Every capability of this kernel that has a name, in the kernel's order: "CAP_CHOWN", ...

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Seccomp profiles to BPF programs: oci::Seccomp in, an array of struct sock_filter out, made in the
-// parent so that the child only installs it. The only user of libseccomp is seccomp.cc. Here belong
-// the profile's rules and runc's additions to them (the ENOSYS stub); not here: when the filter is
-// installed (make_plan) and what becomes of the listener (launch).
+// Seccomp profiles to BPF programs: oci::Seccomp in, an array of struct sock_filter out, made in
+// the parent so that the child only installs it. The only user of libseccomp is seccomp.cc. Here
+// belong the profile's rules and runc's additions to them (the ENOSYS stub); not here: when the
+// filter is installed (make_plan) and what becomes of the listener (launch).
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -16,7 +16,7 @@
 namespace amphora::setup {
 
 struct SeccompProgram {
-  std::string filters;  ///< struct sock_filter records, at most 65535 of them
+  std::string filters;  ///< struct sock_filter records, at most 4096; empty: nothing to install
   uint32_t flags = 0;   ///< SECCOMP_FILTER_FLAG_*, with NEW_LISTENER when `notify`
   bool notify = false;  ///< some rule asks a listener, so installing returns a descriptor
   std::vector<std::string> warnings;
@@ -28,15 +28,16 @@ struct SeccompProgram {
 /// libseccomp cannot do. Takes hundreds of microseconds for a profile of Docker's size.
 Result<SeccompProgram> compile_seccomp(const oci::Seccomp& profile);
 
-/// Remembers the last program: the containers of a pod mostly share one profile. Compares whole
-/// profiles, no hashes. Not for use from two threads at once.
+/// Remembers the last program, as the containers of a pod mostly share one profile. The profile is
+/// kept as its length-prefixed members and compared whole, so two profiles never share a program.
+/// May be used from several threads.
 class SeccompCache {
  public:
-  /// The program stays valid until the next call.
-  Result<const SeccompProgram*> compile(const oci::Seccomp& profile);
+  Result<SeccompProgram> compile(const oci::Seccomp& profile);
 
  private:
-  std::optional<oci::Seccomp> profile_;
+  std::mutex mutex_;
+  std::string key_;  // guarded by mutex_, as is program_; empty: nothing remembered
   SeccompProgram program_;
 };
 
