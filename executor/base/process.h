@@ -57,6 +57,7 @@ class Children {
  public:
   std::mutex& mutex() noexcept { return mutex_; }
   void add_locked(pid_t pid) { own_.insert(pid); }
+  void remove_locked(pid_t pid) { own_.erase(pid); }
   void remove(pid_t pid) {
     const std::lock_guard lock(mutex_);
     own_.erase(pid);

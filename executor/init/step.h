@@ -75,7 +75,8 @@ enum class Op : uint16_t {
   kExec,           ///< execve of the found program with argv table b, environment table c. A table is
                    ///< 8-byte aligned uint64_t text offsets, ended by 0; the child makes pointers
   kHandOver,       ///< wasm: return to the host; once before kReady (the host loads the guest, then
-                   ///< calls run again), once at the end (the host runs the guest)
+                   ///< calls run again), once at the end (the host runs the guest). The first carries
+                   ///< the executor's hand-over: n bytes at text offset a, m descriptors from fd on
 };
 
 /// Flags of a step.

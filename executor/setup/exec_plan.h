@@ -26,7 +26,8 @@ struct SpawnRequest {
 };
 
 /// Makes the init process: by clone3 of this process (native), or through the wasm host's zygote.
-/// The child is a child of the calling process, which reaps it by its pidfd.
+/// The child is a child of the calling process, which reaps it by its pidfd. Called with Children's
+/// mutex held; the caller registers the child.
 class Spawner {
  public:
   virtual ~Spawner() = default;

@@ -30,6 +30,25 @@ Result<void> plan_seccomp(const PlanInput& in, Builder& b) {
   return {};
 }
 
+/// The executor's own words and descriptors for the wasm host ride on the step at which it takes over.
+void plan_handover(const PlanInput& in, Builder& b) {
+  int32_t first = -1;
+  for (size_t i = 0; i < in.exec.fds.size(); ++i) {
+    Source source;
+    source.kind = Source::Kind::kHandover;
+    source.n = i;
+    source.what = "hand-over";
+    const int32_t fd = b.source(std::move(source));
+    if (i == 0) first = fd;
+  }
+  const uint32_t at = b.bytes(in.exec.handover.data(), in.exec.handover.size());
+  init::Step& s = b.step(kHandOver, "load the wasm guest");
+  s.a = at;
+  s.n = in.exec.handover.size();
+  s.fd = first;
+  s.m = in.exec.fds.size();
+}
+
 /// What remains after the container stands: privileges, the program, the wait for start.
 Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   const bool wasm = !in.exec.handover.empty();
@@ -42,7 +61,7 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   if (!late_filter) TRY(plan_seccomp(in, b));
   TRY(plan_credentials(in, b));
   if (wasm) {
-    b.step(kHandOver, "load the wasm guest");
+    plan_handover(in, b);
   } else {
     const uint32_t candidates = b.list(in.exec.candidates);
     b.step(kFindExe, "exec: \"" + in.exec.name + "\"").a = candidates;
