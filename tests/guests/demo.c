@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The module of the demo and of the container tests: one small program with a command for each thing
- * a container can be asked to do. WASI preview 1, C library of Debian's wasi-libc. */
+/* The program of the demo and of the container tests: one small program with a command for each thing
+ * a container can be asked to do. Built as a module (WASI preview 1, Debian's wasi-libc) and as a
+ * static native program, so that both kinds of container are asked the same questions. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +11,9 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#ifndef __wasm__
+#include <signal.h>
+#endif
 
 extern char** environ;
 
@@ -73,10 +77,37 @@ static int busy_loop(void) {
   }
 }
 
+static int spin(void) {
+  puts("spinning");
+  fflush(stdout);
+  return busy_loop();
+}
+
+/* Until SIGTERM or SIGINT, as a pod's pause program. */
+static int pause_until_signal(void) {
+#ifdef __wasm__
+  for (;;) sleep(3600);
+#else
+  sigset_t set;
+  int number = 0;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigprocmask(SIG_BLOCK, &set, NULL);
+  sigwait(&set, &number);
+  return 0;
+#endif
+}
+
+static int both_outputs(void) {
+  fputs("to stderr\n", stderr);
+  return puts("to stdout") < 0;
+}
+
 /* Takes 1 MiB at a time and touches every page, until malloc says no or the kernel ends us. */
-static int hog(void) {
+static int eat(unsigned mebibytes) {
   const size_t step = 1 << 20;
-  for (unsigned n = 0;; n++) {
+  for (unsigned n = 0; n < mebibytes; n++) {
     char* block = malloc(step);
     if (!block) {
       printf("malloc failed after %u MiB\n", n);
@@ -88,6 +119,7 @@ static int hog(void) {
       fflush(stdout);
     }
   }
+  return 0;
 }
 
 /* Two named frames, for the backtrace. */
@@ -104,14 +136,19 @@ static int cwd(const char* path) {
   return read_file(path);
 }
 
-__attribute__((export_name("named"))) void named(void) {
+/* MODULE#named calls this one. */
+#ifdef __wasm__
+__attribute__((export_name("named")))
+#endif
+void named(void) {
   puts("named export");
   fflush(stdout);
 }
 
 static int usage(void) {
   fputs("commands: echo WORDS, exit N, write FILE WORDS, read FILE, ls DIR, sleep SECONDS, daemon,\n"
-        "          cat, env, args, busy, hog, trap, cwd FILE, stat FILE, random\n", stderr);
+        "          cat, env, args, busy, spin, hog, eat MEBIBYTES, trap, cwd FILE, stat FILE, random,\n"
+        "          true, err, pause\n", stderr);
   return 2;
 }
 
@@ -137,6 +174,7 @@ static int one_word(const char* command, const char* word) {
   if (!strcmp(command, "ls")) return list(word);
   if (!strcmp(command, "stat")) return print_stat(word);
   if (!strcmp(command, "cwd")) return cwd(word);
+  if (!strcmp(command, "eat")) return eat((unsigned)atoi(word));
   if (!strcmp(command, "sleep")) return (int)sleep((unsigned)atoi(word));
   return usage();
 }
@@ -145,7 +183,11 @@ static int no_word(const char* command) {
   if (!strcmp(command, "daemon")) return daemon_loop();
   if (!strcmp(command, "cat")) return copy(0, "stdin");
   if (!strcmp(command, "busy")) return busy_loop();
-  if (!strcmp(command, "hog")) return hog();
+  if (!strcmp(command, "hog")) return eat(~0u);
+  if (!strcmp(command, "spin")) return spin();
+  if (!strcmp(command, "pause")) return pause_until_signal();
+  if (!strcmp(command, "err")) return both_outputs();
+  if (!strcmp(command, "true")) return 0;
   if (!strcmp(command, "random")) return print_random();
   if (!strcmp(command, "env")) {
     for (char** e = environ; *e; e++) puts(*e);

@@ -6,14 +6,14 @@ from tests.shim.t_native import cgroup_file
 from tests.support import lab as L
 from tests.support.runner import check, contains, equal
 
-GREEDY = ((L.NATIVE, ["demo", "greedy", "512"]), (L.WASM, ["/app.wasm", "greedy", "512"]))
+GREEDY = ((L.NATIVE, ["demo", "eat", "512"]), (L.WASM, ["/app.wasm", "eat", "512"]))
 
 
 def test_a_greedy_program_is_killed_with_137_and_an_event(lab):
     for image, cmd in GREEDY:
         # The module is compiled before: what is measured is the guest.
         lab.run(L.AMPHORA, image, cmd[0], "true").ok()
-        id, results = lab.new_id("greedy"), []
+        id, results = lab.new_id("eat"), []
         events = events_of(lab, lambda: results.append(
             lab.run(L.AMPHORA, image, *cmd, id=id, options=["--memory-limit", str(48 << 20)])))
         equal(results[0].code, 137, f"{image}: {results[0]!r}")
@@ -24,7 +24,7 @@ def test_a_greedy_program_is_killed_with_137_and_an_event(lab):
 
 def test_enough_memory_is_enough(lab):
     for image, cmd in GREEDY:
-        r = lab.run(L.AMPHORA, image, cmd[0], "greedy", "24", options=["--memory-limit", str(96 << 20)])
+        r = lab.run(L.AMPHORA, image, cmd[0], "eat", "24", options=["--memory-limit", str(96 << 20)])
         equal(r.code, 0, f"{image}: {r!r}")
 
 

@@ -119,7 +119,7 @@ def test_device_rules(lab):
 
 
 def test_environment_of_init(lab):
-    same(lab, "environ", "cat", "/proc/self/environ", options=["--env", "A=1", "--env", "B=2 3"])
+    same(lab, "environ", "read", "/proc/self/environ", options=["--env", "A=1", "--env", "B=2 3"])
 
 
 def test_descriptors_of_init(lab):

@@ -16,7 +16,8 @@ def wasm(lab, *words, options=(), image=L.WASM, **more):
 
 def test_entrypoint_of_the_image(lab):
     r = lab.run(L.AMPHORA, L.WASM)
-    equal((r.code, r.out, r.err), (0, "hello from the demo program\n", ""))
+    equal((r.code, r.out), (2, ""))
+    contains(r.err, "commands: echo")
 
 
 def test_echo_and_stderr(lab):
@@ -32,7 +33,7 @@ def test_exit_code(lab):
 
 def test_arguments(lab):
     equal(wasm(lab, "args", "a b", "", "--c=d").ok().out,
-          "0=/app.wasm\n1=args\n2=a b\n3=\n4=--c=d\n")
+          "/app.wasm\nargs\na b\n\n--c=d\n")
 
 
 def test_environment_is_the_process_env_exactly(lab):
@@ -50,14 +51,13 @@ def test_stdin_to_its_end(lab):
 
 
 def test_sleep(lab):
-    r = wasm(lab, "sleep", "0.5").ok()
-    equal(r.out, "slept\n")
-    check(r.seconds >= 0.5, f"ended after {r.seconds} s")
+    r = wasm(lab, "sleep", "1").ok()
+    check(r.seconds >= 1, f"ended after {r.seconds} s")
 
 
 def test_daemon_runs_until_killed(lab):
     task = lab.attached(L.AMPHORA, L.WASM, "/app.wasm", "daemon")
-    equal(task.first, "running 1\n")
+    equal(task.first, "tick 1\n")
     lab.ctr("task", "kill", "-s", "SIGTERM", task.id).ok()
     equal(task.wait(5).code, 143)
 
@@ -65,17 +65,17 @@ def test_daemon_runs_until_killed(lab):
 def test_files_of_the_root(lab):
     listed = set(wasm(lab, "ls", "/").ok().out.split())
     check({"app.wasm", "etc", "home", "tmp"} <= listed, f"ls /: {listed}")
-    equal(wasm(lab, "cat", "/etc/shared").ok().out, "for all\n")
-    r = wasm(lab, "cat", "/no/such/file")
+    equal(wasm(lab, "read", "/etc/shared").ok().out, "for all\n")
+    r = wasm(lab, "read", "/no/such/file")
     equal(r.code, 1)
-    contains(r.err, "open /no/such/file")
+    contains(r.err, "/no/such/file")
 
 
 def test_permissions_hold_for_the_user(lab):
-    equal(wasm(lab, "cat", "/etc/secret").ok().out, "for root only\n")
+    equal(wasm(lab, "read", "/etc/secret").ok().out, "for root only\n")
     image = lab.wasm_as("1000:1000")
     r = lab.run(L.AMPHORA, image, "/app.wasm", "write", "/etc/passwd", "x")
-    check(r.code == 1 and "open /etc/passwd" in r.err, f"uid 1000 wrote /etc/passwd: {r!r}")
+    check(r.code == 1 and "/etc/passwd" in r.err, f"uid 1000 wrote /etc/passwd: {r!r}")
     r = lab.run(L.AMPHORA, image, "/app.wasm", "write", "/tmp/mine", "x")
     equal((r.code, r.err), (0, ""))
 
@@ -88,14 +88,14 @@ def test_write_into_a_mount(lab):
         equal(f.read(), "two words\n")
     r = wasm(lab, "write", "/m/other", "x", options=["--mount", mount + "ro"])
     equal(r.code, 1)
-    contains(r.err, "open /m/other")
+    contains(r.err, "/m/other")
     check(not os.path.exists(L.LAB + "/wasm-share/other"), "a read-only mount was written")
 
 
 def test_read_only_root(lab):
     r = wasm(lab, "write", "/data/x", "x", options=["--read-only"])
     equal(r.code, 1)
-    contains(r.err, "open /data/x")
+    contains(r.err, "/data/x")
 
 
 def test_nothing_outside_the_root_is_seen(lab):
@@ -103,7 +103,7 @@ def test_nothing_outside_the_root_is_seen(lab):
         f.write("outside\n")
     try:
         for path in ("/run/outside", "../../../../run/outside", "/../run/outside", "/proc/1/root/run/outside"):
-            r = wasm(lab, "cat", path)
+            r = wasm(lab, "read", path)
             check(r.code != 0 and "outside\n" not in r.out, f"{path} was read: {r!r}")
     finally:
         os.unlink("/run/outside")
@@ -119,15 +119,14 @@ def test_working_directory(lab):
 
 def test_trap_prints_text_and_backtrace(lab):
     r = wasm(lab, "trap")
-    equal((r.code, r.out), (134, "about to trap\n"))
+    equal((r.code, r.out), (134, ""))
     contains(r.err, "unreachable")
-    contains(r.err, "trap")
-    check("inner_trap" in r.err or "outer_trap" in r.err, f"no function named in the backtrace: {r.err}")
+    check("inner_function" in r.err or "outer_function" in r.err, f"no function named in the backtrace: {r.err}")
 
 
 def test_an_export_called_by_name(lab):
-    r = lab.run(L.AMPHORA, L.WASM, "/app.wasm#greet")
-    equal((r.code, r.out), (0, "greetings from an export\n"))
+    r = lab.run(L.AMPHORA, L.WASM, "/app.wasm#named")
+    equal((r.code, r.out), (0, "named export\n"))
     r = lab.run(L.AMPHORA, L.WASM, "/app.wasm#nothing")
     check(r.code != 0 and "nothing" in r.err, f"a missing export: {r!r}")
 
@@ -149,7 +148,7 @@ def test_big_go_module(lab):
     if not os.path.exists(L.GUESTS + "/hello-go.wasm"):
         raise Skip("no Go on this machine, so no Go module")
     for _ in range(2):
-        equal(lab.run(L.AMPHORA, L.WASM, "/hello-go.wasm").ok().out, "hello from Go 1\n")
+        equal(lab.run(L.AMPHORA, L.WASM, "/hello-go.wasm").ok().out, "hello from go\nargv[0] /hello-go.wasm\n")
 
 
 def test_large_output(lab):
@@ -157,7 +156,7 @@ def test_large_output(lab):
     os.makedirs(path, exist_ok=True)
     with open(path + "/file", "wb") as f:
         f.write(os.urandom(1 << 20) * 8)
-    r = wasm(lab, "cat", "/m/file", options=["--mount", f"type=bind,src={path},dst=/m,options=rbind:ro"])
+    r = wasm(lab, "read", "/m/file", options=["--mount", f"type=bind,src={path},dst=/m,options=rbind:ro"])
     equal(r.code, 0)
 
 

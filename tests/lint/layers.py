@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Includes point downward only (docs/architecture.md), and a third-party library is known to the files
+that need it and no others. Prints each line that breaks a rule; exit code 1 then."""
+
+import re
+import subprocess
+import sys
+
+# Room -> the rooms it may include beside itself. A room is the longest of these prefixes.
+CELLAR = {"executor/base", "executor/oci"}
+WORK = CELLAR | {"executor/init", "executor/setup", "executor/cgroup", "executor/hooks", "detect"}
+HALL = {"executor/store", "executor/runtime"}
+SEAM = {"executor"}  # executor/executor.h: the interface between hall and guest rooms
+MAY = {
+    "executor/base": set(),
+    "executor/oci": {"executor/base"},
+    # The child: system call wrappers and constants only.
+    "executor/init": {"executor/base"},
+    "executor/setup": CELLAR | {"executor/init", "executor/cgroup"},
+    # cgroup and setup know each other's values: Host there, Cgroup here.
+    "executor/cgroup": CELLAR | {"executor/setup"},
+    "executor/hooks": CELLAR,
+    "detect": CELLAR,
+    "executor": WORK,
+    "native": WORK | SEAM,
+    "wasm": WORK | SEAM | {"amphora"},
+    "executor/store": CELLAR,
+    "executor/runtime": WORK | SEAM | {"executor/store"},
+    "executor/cli": WORK | SEAM | HALL | {"native", "wasm"},
+    # The only code beside the guest: the interpreter of steps, the cellar's base, and wasm/.
+    "wasm/host": {"executor/base", "executor/init", "wasm", "amphora"},
+    # An engine in C or C++ is built on the public header and nothing else of ours.
+    "wasm/engines": {"amphora"},
+    "shim": WORK | SEAM | HALL | {"native", "wasm"},
+    "amphora": set(),
+    "benchmarks": set(),
+}
+# Header pattern -> (who may include it in a .cc, who may in a .h).
+NOBODY = r"(?!)"
+OTHERS = [
+    (r"nlohmann/json_fwd", r"executor/oci/|executor/cli/|executor/runtime/", r"executor/oci/"),
+    # state and spec are JSON; the command's reports and the shim's recovery read no JSON elsewhere.
+    (r"nlohmann/", r"executor/oci/|executor/cli/|tests/", NOBODY),
+    (r"spdlog/", r"executor/cli/|shim/|tests/", NOBODY),
+    (r"fmt/", r"(executor|detect|native|wasm|shim|tests)/", NOBODY),
+    (r"boost/process", r"executor/hooks/hooks\.cc$", NOBODY),
+    # shim/ is a roof which nobody includes; its loop is asio's.
+    (r"boost/asio", r"shim/|executor/hooks/hooks\.cc$|tests/", r"shim/"),
+    (r"boost/", r"shim/|executor/hooks/hooks\.cc$", NOBODY),
+    (r"google/protobuf|.*\.pb\.h", r"shim/|tests/unit/shim/", r"shim/"),
+    (r"seccomp\.h", r"executor/setup/seccomp\.cc$|wasm/host/confine\.cc$|tests/", NOBODY),
+    (r"sys/capability\.h", r"executor/setup/caps\.cc$", NOBODY),
+    (r"libmount/", r"executor/setup/[a-z_]+\.cc$", NOBODY),
+    (r"systemd/", r"executor/cgroup/[a-z_]+\.cc$", NOBODY),
+    (r"g(test|mock)/", r"tests/", r"tests/"),
+    (r"(iostream|regex|filesystem)$", r"tests/|executor/hooks/hooks\.cc$", r"tests/"),
+]
+INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
+
+
+def room_of(path):
+    best = ""
+    for room in MAY:
+        if (path + "/").startswith(room + "/") and len(room) > len(best):
+            best = room
+    return best
+
+
+def check(path, bad):
+    room = "" if path.startswith("tests/") else room_of(path.rsplit("/", 1)[0])
+    with open(path, encoding="utf-8") as f:
+        for number, line in enumerate(f, 1):
+            m = INCLUDE.match(line)
+            if not m:
+                continue
+            target = m[2]
+            where = f"{path}:{number}"
+            for pattern, sources, headers in OTHERS:
+                if re.match(pattern, target):
+                    if not re.match(headers if path.endswith(".h") else sources, path):
+                        bad.append(f"{where}: {target} does not belong here")
+                    break
+            if m[1] != '"' or not room or target.endswith(".pb.h"):
+                continue
+            other = room_of(target.rsplit("/", 1)[0]) if "/" in target else "?"
+            if other == "?":
+                bad.append(f"{where}: {target}: includes are written from the root")
+            elif other and other != room and other not in MAY[room]:
+                bad.append(f"{where}: {room} may not include {other} ({target})")
+
+
+def main():
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "--", "*.h", "*.cc", "*.c"],
+                           capture_output=True, text=True, check=True).stdout.split()
+    bad = []
+    for path in files:
+        check(path, bad)
+    print("\n".join(bad))
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# linkage.sh BUILD: the release programs need nothing at load time but glibc (and the loader); an
+# engine, libsystemd and libmount come by dlopen when they are wanted (docs/decisions).
+set -eu
+status=0
+for program in "$1/executor/cli/amphora" "$1/shim/containerd-shim-amphora-v1" "$1/wasm/host/amphora-wasm"; do
+  [ -e "$program" ] || continue
+  bad=$(readelf -d "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
+    grep -vE '^(libc\.so\.6|libm\.so\.6|ld-linux-x86-64\.so\.2)$' || true)
+  if [ -n "$bad" ]; then
+    echo "${program##*/} is linked to: $(tr '\n' ' ' <<<"$bad")"
+    status=1
+  fi
+  flags=$(readelf -d "$program")
+  grep -q 'BIND_NOW\|Flags: NOW' <<<"$flags" || { echo "${program##*/}: not linked with -z now"; status=1; }
+  readelf -h "$program" | grep -q 'DYN (' || { echo "${program##*/}: not position independent"; status=1; }
+done
+exit "$status"
