@@ -2,13 +2,31 @@
 // The front: which driver a container gets, by the host's mode and the options.
 #include "executor/cgroup/cgroup.h"
 
+#include <errno.h>
+
 #include <string>
 #include <utility>
 
 #include "executor/cgroup/convert.h"
 #include "executor/cgroup/v1.h"
+#include "executor/cgroup/v2.h"
 
 namespace amphora::cgroup {
+namespace {
+
+Result<std::unique_ptr<Cgroup>> create_unified(const std::string& id, const oci::Linux& linux_,
+                                               const setup::Host& host, const Options& options) {
+  TRY_ASSIGN(Location location, v2_location(linux_.cgroups_path, id, host));
+  auto cgroup = create_v2(std::move(location), linux_.resources, host, options, false);
+  if (cgroup || !options.rootless || !linux_.cgroups_path.empty()) return cgroup;
+  const int err = cgroup.error().sys_errno();
+  if (err != EACCES && err != EPERM && err != EROFS) return cgroup;
+  if (!has_limits(linux_.resources)) return std::unique_ptr<Cgroup>();
+  return std::unexpected(std::move(cgroup).error().context(
+      "rootless needs no limits + no cgrouppath when no permission is granted for cgroups"));
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Cgroup>> create(const std::string& id, const oci::Linux& linux_,
                                        const setup::Host& host, const Options& options) {
@@ -17,6 +35,7 @@ Result<std::unique_ptr<Cgroup>> create(const std::string& id, const oci::Linux& 
     case setup::CgroupMode::kHybrid:
       return create_v1(id, linux_.cgroups_path, linux_.resources, host, options);
     case setup::CgroupMode::kUnified:
+      return create_unified(id, linux_, host, options);
     case setup::CgroupMode::kNone:
       break;
   }
@@ -28,6 +47,11 @@ Result<std::unique_ptr<Cgroup>> create(const std::string& id, const oci::Linux& 
 
 Result<std::unique_ptr<Cgroup>> open(const oci::State& state, const setup::Host& host) {
   if (state.cgroup_dirs.empty()) return std::unique_ptr<Cgroup>();
+  if (host.cgroup_mode == setup::CgroupMode::kUnified) {
+    const auto entry = state.cgroup_dirs.find("");
+    if (entry == state.cgroup_dirs.end()) return std::unique_ptr<Cgroup>();
+    return open_v2({"", host.unified_mount, entry->second}, host);
+  }
   std::vector<Location> locations;
   for (const setup::Hierarchy& hierarchy : host.hierarchies) {
     const auto entry = state.cgroup_dirs.find(hierarchy.controllers);

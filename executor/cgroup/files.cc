@@ -39,6 +39,9 @@ std::string hint_for(const std::string& dir, std::string_view file, int err) {
     const auto peak = read_number(dir, "memory.max_usage_in_bytes");
     return fmt::format("current usage {}, peak usage {}", usage.value_or(0), peak.value_or(0));
   }
+  if (file == "memory.memsw.limit_in_bytes" && err == ENOENT) {
+    return "this kernel does no swap accounting";
+  }
   if (memory && err == EINVAL) return "memory+swap must not be below memory";
   if (file == "cgroup.procs" || file == "tasks") {
     if (err == ENOSPC) return "the cpuset has no cpus or no mems";
