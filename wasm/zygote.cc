@@ -82,15 +82,12 @@ std::string ended(const ExitStatus& status) {
 
 }  // namespace
 
-Result<Process> HostProgram::start(std::span<const std::string> args, std::span<const int> fds,
-                                   int error_fd) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (!exe_) {
-      auto sealed = sys::seal_executable(programs_.host.c_str());
-      if (!sealed) return std::unexpected(std::move(sealed).error().context("wasm host"));
-      exe_ = std::move(*sealed);
-    }
+Result<Process> HostProgram::start_locked(std::span<const std::string> args,
+                                          std::span<const int> fds, int error_fd) {
+  if (!exe_) {
+    auto sealed = sys::seal_executable(programs_.host.c_str());
+    if (!sealed) return std::unexpected(std::move(sealed).error().context("wasm host"));
+    exe_ = std::move(*sealed);
   }
   // Descriptors 3 and up are placed by dup2, so the sources must lie beyond the places.
   std::vector<UniqueFd> moved;
@@ -117,7 +114,6 @@ Result<Process> HostProgram::start(std::span<const std::string> args, std::span<
   char* const environment[] = {nullptr};
   const std::string path = "/proc/self/fd/" + std::to_string(exe.get());
   Process process;
-  const std::lock_guard lock(children_.mutex());
   const int err = ::posix_spawn(&process.pid, path.c_str(), &setup.actions, &setup.attributes,
                                 argv.data(), environment);
   if (err != 0) return fail_errno(err, "start " + programs_.host);
@@ -128,37 +124,36 @@ Result<Process> HostProgram::start(std::span<const std::string> args, std::span<
 }
 
 Zygote::~Zygote() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(program_.children().mutex());
   bury_locked();
 }
 
 pid_t Zygote::pid() {
-  const std::lock_guard lock(mutex_);
-  return running_ && !is_dead_locked() ? running_->process.pid : 0;
+  const std::lock_guard lock(program_.children().mutex());
+  return running_ && !is_dead() ? running_->process.pid : 0;
 }
 
 Result<void> Zygote::warm_up() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(program_.children().mutex());
   return ensure_locked();
 }
 
 Result<Process> Zygote::spawn(const setup::SpawnRequest& request) {
-  return clone({request.plan.blob(), request.plan.fds(), request.clone_flags, request.cgroup_fd,
-                request.pid_namespace_fd, request.status_fd});
+  return clone_locked({request.plan.blob(), request.plan.fds(), request.clone_flags, request.cgroup_fd,
+                       request.pid_namespace_fd, request.status_fd});
 }
 
-Result<Process> Zygote::clone(const CloneRequest& request) {
-  const std::lock_guard lock(mutex_);
+Result<Process> Zygote::clone_locked(const CloneRequest& request) {
   TRY(ensure_locked());
-  auto process = ask_locked(request);
+  auto process = ask(request);
   // Whether an unanswered request has made a clone is unknown: it sees its status socket close and
   // ends. The next request finds a fresh zygote.
-  if (!process && is_dead_locked()) bury_locked();
+  if (!process && is_dead()) bury_locked();
   return process;
 }
 
 Result<void> Zygote::ensure_locked() {
-  if (running_ && is_dead_locked()) bury_locked();
+  if (running_ && is_dead()) bury_locked();
   if (running_) return {};
   auto running = start_locked();
   if (!running) {
@@ -168,7 +163,7 @@ Result<void> Zygote::ensure_locked() {
   return {};
 }
 
-bool Zygote::is_dead_locked() const {
+bool Zygote::is_dead() const {
   struct pollfd poll_fd {running_->socket.get(), 0, 0};
   return ::poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & (POLLHUP | POLLERR)) != 0;
 }
@@ -179,7 +174,7 @@ void Zygote::bury_locked() {
   running_->socket.reset();
   sys::pidfd_send_signal(running_->process.pidfd.get(), SIGKILL);
   static_cast<void>(wait_for(running_->process));
-  program_.children().remove(running_->process.pid);
+  program_.children().remove_locked(running_->process.pid);
   running_.reset();
 }
 
@@ -193,7 +188,7 @@ Result<Zygote::Running> Zygote::start_locked() {
   const std::string args[] = {"zygote",   "3", "--engine-dir", program_.programs().engine_dir,
                               "--engine", engine_};
   const int fds[] = {theirs.get()};
-  TRY_ASSIGN(auto process, program_.start(args, fds, -1));
+  TRY_ASSIGN(auto process, program_.start_locked(args, fds, -1));
   theirs.reset();
   Running running{std::move(process), std::move(ours)};
   Hello hello{};
@@ -203,7 +198,7 @@ Result<Zygote::Running> Zygote::start_locked() {
   if (n == sizeof hello && hello.protocol == kProtocol && hello.ok != 0) return running;
   sys::pidfd_send_signal(running.process.pidfd.get(), SIGKILL);
   const auto status = wait_for(running.process);
-  program_.children().remove(running.process.pid);
+  program_.children().remove_locked(running.process.pid);
   TRY(readable);
   if (n == sizeof hello && hello.protocol == kProtocol) {
     hello.text[sizeof hello.text - 1] = '\0';
@@ -213,7 +208,7 @@ Result<Zygote::Running> Zygote::start_locked() {
                                    " while it started the engine");
 }
 
-Result<Process> Zygote::ask_locked(const CloneRequest& request) {
+Result<Process> Zygote::ask(const CloneRequest& request) {
   TRY_ASSIGN(const UniqueFd memfd, sealed_memfd(request.blob));
   Request head{};
   head.protocol = kProtocol;
@@ -232,8 +227,6 @@ Result<Process> Zygote::ask_locked(const CloneRequest& request) {
   if (fds.size() > kMaxFds) return fail(Errc::kUnsupported, "the plan has too many descriptors");
   head.fd_count = static_cast<uint32_t>(fds.size());
 
-  // A clone that ends at once must not be taken for an orphan before it is registered.
-  const std::lock_guard lock(program_.children().mutex());
   const int socket = running_->socket.get();
   std::string_view part(reinterpret_cast<const char*>(&head), sizeof head);
   for (size_t at = 0; at < fds.size(); at += kFdsPerMessage) {
@@ -250,7 +243,6 @@ Result<Process> Zygote::ask_locked(const CloneRequest& request) {
   reply.call[sizeof reply.call - 1] = '\0';
   if (reply.err != 0) return fail_errno(reply.err, std::string("wasm host: ") + reply.call);
   if (answer.fds.size() != 1) return fail(Errc::kInternal, "the wasm host sent no pidfd");
-  program_.children().add_locked(reply.pid);
   Process process{reply.pid, std::move(answer.fds.front()), 0};
   TRY_ASSIGN(process.start_time, start_time_of(process.pid));
   return process;

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -24,23 +23,22 @@ struct Programs {
   std::string engine_dir;  ///< libamphora-engine-NAME.so, libamphora-compiler-NAME.so
 };
 
-/// Our own program, opened once so that nothing that runs from it can write it (C.1.6). Thread-safe.
+/// Our own program, opened once, on a read-only mount, so that nothing that runs from it can write it.
 class HostProgram {
  public:
   HostProgram(Programs programs, Children& children)
       : programs_(std::move(programs)), children_(children) {}
   /// Starts it with `args` behind the program's name; `fds` become 3, 4, ... and `error_fd` its
-  /// standard error (-1: /dev/null). In a session of its own, without environment. Registered with
-  /// Children; who waits for it removes it there.
-  Result<Process> start(std::span<const std::string> args, std::span<const int> fds, int error_fd);
+  /// standard error (-1: /dev/null). In a session of its own, without environment. Called with
+  /// Children's mutex held; registered there, and removed by who waits for it.
+  Result<Process> start_locked(std::span<const std::string> args, std::span<const int> fds, int error_fd);
   const Programs& programs() const noexcept { return programs_; }
   Children& children() noexcept { return children_; }
 
  private:
   Programs programs_;
   Children& children_;
-  std::mutex mutex_;
-  UniqueFd exe_;
+  UniqueFd exe_;  ///< guarded by Children's mutex
 };
 
 /// What a clone is made from; SpawnRequest without the plan's class.
@@ -53,6 +51,8 @@ struct CloneRequest {
   int status_fd = -1;
 };
 
+/// Thread-safe. Everything happens under the one mutex of Children, as making children and registering
+/// them must be one act there; a lock of its own beside it could only be taken in the wrong order.
 class Zygote : public setup::Spawner {
  public:
   Zygote(HostProgram& program, std::string engine)
@@ -61,9 +61,9 @@ class Zygote : public setup::Spawner {
   Zygote(const Zygote&) = delete;
   Zygote& operator=(const Zygote&) = delete;
 
-  /// The clone is a child of this process, registered with Children.
+  /// The clone is a child of this process, as Spawner promises (mutex held, the caller registers it).
   Result<Process> spawn(const setup::SpawnRequest& request) override;
-  Result<Process> clone(const CloneRequest& request);
+  Result<Process> clone_locked(const CloneRequest& request);
   /// Starts it now, if it does not run. The error says why the engine cannot be had.
   Result<void> warm_up();
   /// The zygote's pid, 0 when none runs; for tests and figures.
@@ -77,12 +77,11 @@ class Zygote : public setup::Spawner {
   Result<void> ensure_locked();
   Result<Running> start_locked();
   void bury_locked();
-  bool is_dead_locked() const;
-  Result<Process> ask_locked(const CloneRequest& request);
+  bool is_dead() const;
+  Result<Process> ask(const CloneRequest& request);
 
   HostProgram& program_;
   const std::string engine_;
-  std::mutex mutex_;  ///< one request at a time on the socket
   std::optional<Running> running_;
 };
 

@@ -72,6 +72,13 @@ void follow(int status, Outcome* outcome) {
 
 }  // namespace
 
+Result<Process> make_clone(Zygote& zygote, Children& children, const CloneRequest& request) {
+  const std::lock_guard lock(children.mutex());
+  auto process = zygote.clone_locked(request);
+  if (process) children.add_locked(process->pid);
+  return process;
+}
+
 Result<Outcome> run_guest_in(Zygote& zygote, Children& children, const GuestRun& run) {
   int out[2], err[2], status[2];
   if (::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0) return fail_errno(errno, "pipe");
@@ -115,7 +122,8 @@ Result<Outcome> run_guest_in(Zygote& zygote, Children& children, const GuestRun&
 
   const std::string blob = plan.blob();
   TRY_ASSIGN(const Process process,
-             zygote.clone({blob, fds, run.clone_flags, -1, run.pid_namespace_fd, theirs.get()}));
+             make_clone(zygote, children,
+                        {blob, fds, run.clone_flags, -1, run.pid_namespace_fd, theirs.get()}));
   theirs.reset();
   out_write.reset();
   err_write.reset();

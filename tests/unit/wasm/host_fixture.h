@@ -52,6 +52,8 @@ struct GuestRun {
 
 /// Where the tests' build put amphora-wasm and the stub engine.
 Programs test_programs();
+/// As setup::launch does it: under Children's mutex, registered.
+Result<Process> make_clone(Zygote& zygote, Children& children, const CloneRequest& request);
 Result<Outcome> run_guest_in(Zygote& zygote, Children& children, const GuestRun& run);
 /// A memfd with the stub's artifact for `module`.
 UniqueFd stub_artifact(const std::string& module);

@@ -186,7 +186,7 @@ TEST_F(WasmHost, PlanOfAnotherVersionIsRefused) {
   int pair[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
   UniqueFd ours(pair[0]), theirs(pair[1]);
-  auto process = zygote_.clone({blob, {}, 0, -1, -1, theirs.get()});
+  auto process = make_clone(zygote_, children_, {blob, {}, 0, -1, -1, theirs.get()});
   ASSERT_TRUE(process.has_value()) << process.error().what();
   theirs.reset();
   char buffer[600];
