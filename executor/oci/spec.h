@@ -183,7 +183,7 @@ Result<Process> parse_process(std::string_view json);
 Result<Resources> parse_resources(std::string_view json);
 /// Only the annotations of a config.json, without building anything else (shim start path).
 Result<std::map<std::string, std::string>> parse_annotations(std::string_view json);
-/// The default bundle's config.json, as `amphora spec` writes it (tabs, trailing newline as runc).
+/// The default bundle's config.json, as `amphora spec` writes it (tabs, no newline at the end, as runc).
 std::string default_spec_json(bool rootless);
 
 }  // namespace amphora::oci

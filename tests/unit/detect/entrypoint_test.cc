@@ -151,7 +151,9 @@ TEST_F(Files, AReplacedFileIsNotOpened) {
 }
 
 TEST_F(Files, DeepPathsDoNotExhaustDescriptors) {
-  oci::Mount mount{.destination = "/dev", .type = "tmpfs"};
+  oci::Mount mount;
+  mount.destination = "/dev";
+  mount.type = "tmpfs";
   auto view = View::make(root_fd_.get(), AT_FDCWD, std::span(&mount, 1), false);
   ASSERT_TRUE(view);
   fs::create_symlink(".", root_ / "s");  // forces the walk
