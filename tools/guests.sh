@@ -9,7 +9,7 @@ key=$(content_hash tests/guests/demo.c tests/guests/true.c tests/guests/hello.go
 if stamped "guests-${top//\//_}" "$key" && [ -e "$out/demo.wasm" ]; then exit 0; fi
 say "building the guest programs (native, wasm$([ "$go_version" = none ] || echo ', Go'))"
 mkdir -p "$out"
-gcc -O2 -Wall -static -s -o "$out/demo" "$top/tests/guests/demo.c"
+gcc -O2 -static -s -o "$out/demo" "$top/tests/guests/demo.c"
 gcc -O2 -static -nostdlib -fno-stack-protector -s -o "$out/true" "$top/tests/guests/true.c"
 clang --target=wasm32-wasi -O2 -Wl,--strip-debug -o "$out/demo.wasm" "$top/tests/guests/demo.c"
 rm -f "$out/hello-go.wasm"

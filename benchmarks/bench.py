@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of docs/performance.md, each ratio from one interleaved run. Runs inside inroot.sh in the
+v1-only view (crun refuses hybrid), as pid 1: bench.py [SECTION...], sections: run, ctr, rpc, memory,
+syscalls."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.dont_write_bytecode = True
+
+from tests.support import bundle, ttrpc  # noqa: E402
+from tests.support import lab as L  # noqa: E402
+from tests.support.inventory import processes  # noqa: E402
+
+BENCH = L.LAB + "/bench"
+ROUNDS = int(os.environ.get("ROUNDS", "40"))
+bars = []
+
+
+def median(values):
+    values = sorted(values)
+    return values[len(values) // 2]
+
+
+def row(name, values, unit="ms"):
+    low, mid = min(values), median(values)
+    print(f"  {name:<44} median {mid:8.2f} {unit}   min {low:8.2f} {unit}", flush=True)
+    return mid
+
+
+def bar(text, value, limit):
+    """A ratio beside what it should be at most."""
+    good = value <= limit
+    bars.append((text, value, limit, good))
+    print(f"  {'met ' if good else 'MISS'} {text}: {value:.2f} (at most {limit})", flush=True)
+
+
+def timed(commands, rounds):
+    """{name: [milliseconds]} of commands run in turn."""
+    text = "".join("\t".join([name, *argv]) + "\n" for name, argv in commands.items())
+    r = subprocess.run([BENCH + "/bench_times", str(rounds)], input=text, capture_output=True, text=True,
+                       env=lab.env, check=False)
+    if r.returncode != 0:
+        print("  some runs failed: " + r.stderr[-600:])
+    return {line.split("\t")[0]: [float(t) / 1000 for t in line.split("\t")[1:]]
+            for line in r.stdout.splitlines()}
+
+
+def made_bundle(name, args, cgroup):
+    """One root for all, so that all find the same pages in the cache."""
+    shared = bundle.make_bundle(L.LAB + "/bundles/shared", L.GUESTS, args)
+    path = f"{L.LAB}/bundles/{name}"
+    os.makedirs(path, exist_ok=True)
+    spec = bundle.default_spec(args)
+    spec["root"]["path"] = shared + "/rootfs"
+    spec["linux"]["cgroupsPath"] = f"/{lab.namespace}/{cgroup}"
+    bundle.write_config(path, spec)
+    return path
+
+
+def section_run():
+    print("\nrun: one container from start to end, by the command")
+    commands = {}
+    for tool in ("runc", "crun", "amphora"):
+        path = made_bundle(tool, ["/bin/true0"], tool)
+        commands[tool] = [tool, "--root", f"/run/cli-{tool}", "run", "-b", path, f"b-{tool}"]
+    path = made_bundle("amphora-wasm", ["/app.wasm", "true"], "amphora-wasm")
+    commands["amphora, wasm"] = ["amphora", "--root", "/run/cli-amphora", "run", "-b", path, "b-wasm"]
+    root = L.LAB + "/bundles/shared/rootfs"
+    commands["floor"] = [BENCH + "/bench_floor", root, "/bin/true0"]
+    commands["floor with nodes and masks"] = [BENCH + "/bench_floor", "--all", root, "/bin/true0"]
+    commands["static true by itself"] = [root + "/bin/true0"]
+    times = timed(commands, ROUNDS)
+    middle = {name: row(name, values) for name, values in times.items() if values}
+    bar("amphora run / crun run", middle["amphora"] / middle["crun"], 0.8)
+    bar("amphora run / floor", middle["amphora"] / middle["floor"], 2)
+    print(f"       amphora run / floor with nodes and masks: "
+          f"{middle['amphora'] / middle['floor with nodes and masks']:.2f};  / runc run: "
+          f"{middle['amphora'] / middle['runc']:.2f};  wasm / native: {middle['amphora, wasm'] / middle['amphora']:.2f}")
+
+
+def section_ctr():
+    print("\nctr run --rm, from typing to the prompt")
+    base = ["ctr", "run", "--rm", "--runtime"]
+    commands = {
+        "runc.v2, native true": [*base, L.RUNC, L.NATIVE, "bench1", "/bin/true0"],
+        "amphora, native true": [*base, L.AMPHORA, L.NATIVE, "bench2", "/bin/true0"],
+        "amphora, wasm true": [*base, L.AMPHORA, L.WASM, "bench3", "/app.wasm", "true"],
+        "ctr version (ctr's own cost)": ["ctr", "version"],
+    }
+    if os.path.exists(L.GUESTS + "/hello-go.wasm"):
+        commands["amphora, wasm Go hello (2.6 MB)"] = [*base, L.AMPHORA, L.WASM, "bench4", "/hello-go.wasm"]
+    times = timed(commands, ROUNDS // 2)
+    middle = {name: row(name, values) for name, values in times.items() if values}
+    runc = middle["runc.v2, native true"]
+    bar("ctr run, native / runc.v2", middle["amphora, native true"] / runc, 0.5)
+    bar("ctr run, wasm / runc.v2 native", middle["amphora, wasm true"] / runc, 0.5)
+    if "amphora, wasm Go hello (2.6 MB)" in middle:
+        bar("ctr run, wasm Go / runc.v2 native", middle["amphora, wasm Go hello (2.6 MB)"] / runc, 0.5)
+
+
+def section_rpc():
+    print("\nthe shim's RPCs, without ctr and containerd (one shim, one container after another)")
+    shims, times = {}, {}
+    variants = {"runc.v2, native": ("containerd-shim-runc-v2", ["/bin/true0"]),
+                "amphora, native": ("containerd-shim-amphora-v1", ["/bin/true0"]),
+                "amphora, wasm": ("containerd-shim-amphora-v1", ["/app.wasm", "true"])}
+    for name, (binary, args) in variants.items():
+        key = re.sub(r"\W+", "-", name)
+        # A first container keeps the shim alive, as a pod's sandbox does.
+        keeper = made_bundle("keeper-" + key, ["/bin/demo", "pause"], "keeper-" + key)
+        client = ttrpc.Client(ttrpc.start_shim(binary, keeper, "keeper-" + key, lab.namespace, L.SOCKET, lab.env))
+        client.call("Create", (1, "keeper-" + key), (2, keeper))
+        client.call("Start", (1, "keeper-" + key))
+        shims[name] = (client, key, args)
+        times[name] = {"Create": [], "Start": [], "Delete": []}
+    for i in range(-2, ROUNDS):
+        for name, (client, key, args) in shims.items():
+            id = f"rpc-{key}-{i + 2}"
+            path = made_bundle(id, args, id)
+
+            def call(method, *fields):
+                begun = time.perf_counter()
+                client.call(method, *fields)
+                if i >= 0 and method in times[name]:
+                    times[name][method].append((time.perf_counter() - begun) * 1000)
+            call("Create", (1, id), (2, path))
+            call("Start", (1, id))
+            call("Wait", (1, id))
+            call("Delete", (1, id))
+    middle = {}
+    for name, by_method in times.items():
+        for method, values in by_method.items():
+            middle[name, method] = row(f"{name}: {method}", values)
+    for name, (client, key, _) in shims.items():
+        client.call("Kill", (1, "keeper-" + key), (3, 9))
+        client.call("Wait", (1, "keeper-" + key))
+        client.call("Delete", (1, "keeper-" + key))
+        try:
+            client.call("Shutdown", (1, "keeper-" + key))
+        except (ConnectionError, ttrpc.RpcError):
+            pass
+    def both(name):
+        return middle[name, "Create"] + middle[name, "Start"]
+    bar("Create + Start, native / runc.v2", both("amphora, native") / both("runc.v2, native"), 0.3)
+    print(f"       Create + Start, wasm / runc.v2 native: {both('amphora, wasm') / both('runc.v2, native'):.2f}")
+
+
+def memory_of(pids):
+    """(PSS, Private_Dirty) of the processes together, kB."""
+    total = [0, 0]
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as f:
+                for line in f:
+                    for i, field in enumerate(("Pss:", "Private_Dirty:")):
+                        if line.startswith(field):
+                            total[i] += int(line.split()[1])
+        except OSError:
+            pass
+    return total
+
+
+def section_memory():
+    print("\nmemory of everything that belongs to a pod (kB per pod; shim, host of wasm and init)")
+    for count in (1, 20):
+        for name, runtime, image, cmd in (
+                ("runc.v2, native", L.RUNC, L.NATIVE, ["/bin/demo", "pause"]),
+                ("amphora, native", L.AMPHORA, L.NATIVE, ["/bin/demo", "pause"]),
+                ("amphora, wasm", L.AMPHORA, L.WASM, ["/app.wasm", "daemon"])):
+            before = set(processes())
+            ids = [f"mem{count}-{i}" for i in range(count)]
+            for id in ids:
+                lab.detached(runtime, image, *cmd, id=id)
+            time.sleep(1.0)
+            now = processes()
+            mine = [pid for pid in now if pid not in before]
+            shims = [pid for pid in mine if "shim" in now[pid].split()[0]]
+            zygotes = [pid for pid in mine if "amphora-wasm" in now[pid].split()[0]]
+            rest = [pid for pid in mine if pid not in shims and pid not in zygotes]
+            print(f"  {name}, {count} pod{'s' if count > 1 else ''}:")
+            for part, pids in (("shim", shims), ("wasm host (zygote)", zygotes), ("init", rest), ("all", mine)):
+                if pids:
+                    pss, dirty = (v / count for v in memory_of(pids))
+                    print(f"    {part:<42} PSS {pss:8.0f}   Private_Dirty {dirty:8.0f}", flush=True)
+                    if part == "shim" and name == "amphora, native" and count == 20:
+                        bar("a pod's shim, Private_Dirty in MB at 20 pods", dirty / 1000, 0.7)
+                        bar("a pod's shim, PSS in MB at 20 pods", pss / 1000, 1.5)
+            lab.end(*ids)
+
+
+def section_syscalls():
+    print("\nsystem calls of one run, parent and children (strace -f -c)")
+    for tool, args in (("runc", ["/bin/true0"]), ("crun", ["/bin/true0"]), ("amphora", ["/bin/true0"]),
+                       ("amphora wasm", ["/app.wasm", "true"])):
+        binary = tool.split()[0]
+        path = made_bundle("strace", args, "strace")
+        out = L.LAB + "/strace.out"
+        # Once before, so that a wasm module is compiled.
+        for command in ([], ["strace", "-f", "-c", "-o", out]):
+            subprocess.run([*command, binary, "--root", f"/run/cli-{binary}", "run", "-b", path, "strace"],
+                           env=lab.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+        with open(out, encoding="utf-8") as f:
+            total = [line.split() for line in f if line.rstrip().endswith("total")]
+        calls = int(total[0][3] if total[0][3].isdigit() else total[0][2])
+        print(f"  {tool:<44} {calls} calls")
+        if tool == "amphora":
+            bar("system calls of amphora run", calls, 350)
+
+
+def main():
+    sections = sys.argv[1:] or ["run", "ctr", "rpc", "memory", "syscalls"]
+    lab.start()
+    lab.load_images()
+    failed = False
+    try:
+        for name in sections:
+            try:
+                globals()["section_" + name]()
+            except Exception as error:  # a section that cannot run is told, the others still run
+                failed = True
+                print(f"  section {name} failed: {type(error).__name__}: {error}")
+    finally:
+        lab.stop()
+    print("\nbars: " + "; ".join(f"{text} {value:.2f}/{limit} {'met' if good else 'MISSED'}"
+                                 for text, value, limit, good in bars))
+    with open(L.LAB + "/bars.json", "w", encoding="utf-8") as f:
+        json.dump(bars, f)
+    return 1 if failed else 0
+
+
+lab = L.Lab(os.environ.get("LAB_NAME", "bench"))
+if __name__ == "__main__":
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = main()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    from tests.support.main import reap_for
+    sys.exit(reap_for(child))
