@@ -54,14 +54,6 @@ def test_a_file_that_may_not_be_executed(lab):
     refused(lab, "/odd/not-executable", "permission denied")
 
 
-def test_a_module_the_user_may_not_read(lab):
-    # Root reads all; uid 1000 may not.
-    r = lab.run(L.AMPHORA, lab.mixed_as("1000:1000"), "/odd/unreadable.wasm")
-    check(r.code != 0, f"it ran: {r!r}")
-    contains(r.err, "/odd/unreadable.wasm")
-    contains(r.err.lower(), "permission denied")
-
-
 def test_a_module_behind_a_mount_is_found(lab):
     # The entrypoint is looked up as the container will see it, through the spec's mounts.
     r = lab.run(L.AMPHORA, L.NATIVE, "/m/demo.wasm", "echo", "mounted", options=[

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A module is compiled once (docs/testing.md, list 7). Proof is the absence of the compile process:
+the runtime is traced, and every exec of `amphora-wasm compile` counted."""
+
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+from tests.support import inventory
+from tests.support import lab as L
+from tests.support.command import Cli
+from tests.support.runner import Skip, check, contains, equal, eventually
+
+DEMO = L.GUESTS + "/demo.wasm"
+
+
+def module_variant(number):
+    """demo.wasm with a custom section of its own: other bytes, same behaviour."""
+    with open(DEMO, "rb") as f:
+        return f.read() + bytes([0, 6, 4]) + b"note" + bytes([number])
+
+
+def bundle_with(cli, module, *words):
+    """A bundle whose /app.wasm is `module`, bound over the shared root's."""
+    path = f"{L.LAB}/modules/{cli.lab.new_id('m')}.wasm"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f:
+        f.write(module)
+
+    def change(spec):
+        spec["mounts"].append({"destination": "/module.wasm", "type": "bind", "source": path, "options": ["bind", "ro"]})
+    return cli.bundle("/module.wasm", *words, change=change)
+
+
+def traced(cli, *argv):
+    """Runs argv under strace; (result, number of compile processes)."""
+    with tempfile.NamedTemporaryFile("r", dir=L.LAB, suffix=".strace") as log:
+        r = L.command(["strace", "-f", "-qq", "-s", "256", "-e", "trace=execve,execveat", "-e", "signal=none", "-o", log.name, *argv],
+                      timeout=90, env=cli.lab.env)
+        calls = [line for line in log.read().splitlines()
+                 if re.search(r'"compile"', line) and "= 0" in line and '"--check"' not in line]
+    return r, len(calls)
+
+
+def run(cli, id, path):
+    return traced(cli, cli.name, "--root", cli.root, "run", "-b", path, id)
+
+
+def artifacts():
+    """Files of the cache."""
+    found = []
+    for top in ("/var/lib/amphora", "/var/cache/amphora"):
+        for root, _, files in os.walk(top):
+            found += [os.path.join(root, name) for name in files if os.path.getsize(os.path.join(root, name)) > 4096]
+    return set(found)
+
+
+def test_a_second_start_compiles_nothing(lab):
+    if not shutil.which("strace"):
+        raise Skip("strace is not here")
+    cli = Cli(lab)
+    id, path = bundle_with(cli, module_variant(1), "exit", "3")
+    r, compiles = run(cli, id, path)
+    equal((r.code, compiles), (3, 1), f"first start: {r.err}")
+    r, compiles = run(cli, id, path)
+    equal((r.code, compiles), (3, 0), f"second start: {r.err}")
+
+
+def test_a_changed_byte_is_another_module(lab):
+    cli = Cli(lab)
+    for number in (2, 3):
+        id, path = bundle_with(cli, module_variant(number), "true")
+        r, compiles = run(cli, id, path)
+        equal((r.code, compiles), (0, 1), f"variant {number}: {r.err}")
+
+
+def test_a_tampered_artifact_is_refused_and_compiled_anew(lab):
+    cli = Cli(lab)
+    before = artifacts()
+    id, path = bundle_with(cli, module_variant(4), "exit", "5")
+    equal(run(cli, id, path)[1], 1, "first start")
+    mine = artifacts() - before
+    equal(len(mine), 1, f"one new artifact: {mine}")
+    artifact = mine.pop()
+    equal(os.stat(artifact).st_uid, 0, "its owner")
+    check(os.stat(artifact).st_mode & 0o077 == 0 or os.stat(os.path.dirname(artifact)).st_mode & 0o077 == 0,
+          "others may reach the artifact")
+    with open(artifact, "r+b") as f:
+        f.seek(os.path.getsize(artifact) // 2)
+        byte = f.read(1)
+        f.seek(-1, 1)
+        f.write(bytes([byte[0] ^ 0xFF]))
+    r, compiles = run(cli, id, path)
+    equal((r.code, compiles), (5, 1), f"after tampering: {r.err}")
+    r, compiles = run(cli, id, path)
+    equal((r.code, compiles), (5, 0), f"after the repair: {r.err}")
+
+
+def test_many_first_starts_compile_once(lab):
+    cli = Cli(lab)
+    module = module_variant(6)
+    made = [bundle_with(cli, module, "true") for _ in range(32)]
+    script = " & ".join(f"{cli.name} --root {cli.root} run -b {path} {id} || echo failed {id}" for id, path in made) + " & wait"
+    r, compiles = traced(cli, "sh", "-c", script)
+    equal((r.code, r.out), (0, ""), r.err[-600:])
+    equal(compiles, 1, "compile processes of 32 parallel first starts")
+
+
+def test_a_module_that_is_none_fails_with_the_compilers_words(lab):
+    cli = Cli(lab)
+    with open(DEMO, "rb") as f:
+        body = f.read()
+    id, path = bundle_with(cli, body[:-2000], "true")
+    r, _ = run(cli, id, path)
+    check(r.code != 0, "a cut module ran")
+    contains(r.err, "/module.wasm")
+
+
+def test_a_killed_compile_does_not_poison_the_cache(lab):
+    go = L.GUESTS + "/hello-go.wasm"
+    if not os.path.exists(go):
+        raise Skip("no Go on this machine, so no module that compiles long enough to be killed")
+    cli = Cli(lab)
+    with open(go, "rb") as f:
+        id, path = bundle_with(cli, f.read() + bytes([0, 5, 4]) + b"kill")
+    first = subprocess.Popen([cli.name, "--root", cli.root, "run", "-b", path, id], env=lab.env, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    victim = eventually(lambda: [pid for pid, line in inventory.processes().items() if " compile" in line and "amphora" in line],
+                        10, "a compile process runs", every=0.002)
+    for pid in victim:
+        try:
+            os.kill(pid, 9)
+        except ProcessLookupError:
+            pass
+    _, err = first.communicate(timeout=30)
+    check(first.returncode != 0, f"create went on without its artifact: {err!r}")
+    cli("delete", "--force", id)
+    r, compiles = run(cli, id, path)
+    equal((r.code, compiles), (0, 1), f"the next start: {r.err}")
