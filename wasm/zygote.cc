@@ -125,7 +125,7 @@ Result<Process> HostProgram::start_locked(std::span<const std::string> args,
 
 Zygote::~Zygote() {
   const std::lock_guard lock(program_.children().mutex());
-  bury_locked();
+  if (running_) static_cast<void>(bury_locked());
 }
 
 pid_t Zygote::pid() {
@@ -148,18 +148,23 @@ Result<Process> Zygote::clone_locked(const CloneRequest& request) {
   auto process = ask(request);
   // Whether an unanswered request has made a clone is unknown: it sees its status socket close and
   // ends. The next request finds a fresh zygote.
-  if (!process && is_dead()) bury_locked();
+  if (!process && is_dead()) static_cast<void>(bury_locked());
   return process;
 }
 
+void Zygote::begin() {
+  const std::lock_guard lock(program_.children().mutex());
+  if (!running_) static_cast<void>(start_locked());
+}
+
 Result<void> Zygote::ensure_locked() {
-  if (running_ && is_dead()) bury_locked();
-  if (running_) return {};
-  auto running = start_locked();
-  if (!running) {
-    return std::unexpected(std::move(running).error().context("wasm engine " + engine_));
+  // A fresh one that has died leaves a Hello with the reason behind.
+  if (running_ && running_->greeted && is_dead()) static_cast<void>(bury_locked());
+  auto ready = running_ ? Result<void>() : start_locked();
+  if (ready && !running_->greeted) ready = greet_locked();
+  if (!ready) {
+    return std::unexpected(std::move(ready).error().context("wasm engine " + engine_));
   }
-  running_ = std::move(*running);
   return {};
 }
 
@@ -168,39 +173,44 @@ bool Zygote::is_dead() const {
   return ::poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & (POLLHUP | POLLERR)) != 0;
 }
 
-/// Ends it: it leaves by itself when the socket closes, and is not waited for longer than that takes.
-void Zygote::bury_locked() {
-  if (!running_) return;
-  running_->socket.reset();
+/// Ends and reaps it. Its clones are not its children and live on.
+Result<ExitStatus> Zygote::bury_locked() {
   sys::pidfd_send_signal(running_->process.pidfd.get(), SIGKILL);
-  static_cast<void>(wait_for(running_->process));
+  auto status = wait_for(running_->process);
   program_.children().remove_locked(running_->process.pid);
   running_.reset();
+  return status;
 }
 
-Result<Zygote::Running> Zygote::start_locked() {
+Result<void> Zygote::start_locked() {
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
     return fail_errno(errno, "make a socket pair");
   }
   UniqueFd ours(pair[0]);
-  UniqueFd theirs(pair[1]);
+  const UniqueFd theirs(pair[1]);
   const std::string args[] = {"zygote",   "3", "--engine-dir", program_.programs().engine_dir,
                               "--engine", engine_};
   const int fds[] = {theirs.get()};
   TRY_ASSIGN(auto process, program_.start_locked(args, fds, -1));
-  theirs.reset();
-  Running running{std::move(process), std::move(ours)};
+  running_ = Running{std::move(process), std::move(ours)};
+  return {};
+}
+
+/// Waits for the Hello. Without a good one the zygote is gone, and the next request tries anew.
+Result<void> Zygote::greet_locked() {
   Hello hello{};
-  const auto readable = await_readable(running.socket.get(), kStartTimeoutMs);
+  auto readable = await_readable(running_->socket.get(), kStartTimeoutMs);
   const ssize_t n =
-      readable ? ::recv(running.socket.get(), &hello, sizeof hello, MSG_DONTWAIT) : -1;
-  if (n == sizeof hello && hello.protocol == kProtocol && hello.ok != 0) return running;
-  sys::pidfd_send_signal(running.process.pidfd.get(), SIGKILL);
-  const auto status = wait_for(running.process);
-  program_.children().remove_locked(running.process.pid);
+      readable ? ::recv(running_->socket.get(), &hello, sizeof hello, MSG_DONTWAIT) : -1;
+  const bool understood = n == sizeof hello && hello.protocol == kProtocol;
+  if (understood && hello.ok != 0) {
+    running_->greeted = true;
+    return {};
+  }
+  const auto status = bury_locked();
   TRY(readable);
-  if (n == sizeof hello && hello.protocol == kProtocol) {
+  if (understood) {
     hello.text[sizeof hello.text - 1] = '\0';
     return fail(Errc::kUnsupported, hello.text);
   }

@@ -64,8 +64,10 @@ class Zygote : public setup::Spawner {
   /// The clone is a child of this process, as Spawner promises (mutex held, the caller registers it).
   Result<Process> spawn(const setup::SpawnRequest& request) override;
   Result<Process> clone_locked(const CloneRequest& request);
-  /// Starts it now, if it does not run. The error says why the engine cannot be had.
+  /// Starts it now, if it does not run, and waits until its engine has started.
   Result<void> warm_up();
+  /// Starts it without waiting: a compile or a hash may go on beside it. Errors are clone's to tell.
+  void begin();
   /// The zygote's pid, 0 when none runs; for tests and figures.
   pid_t pid();
 
@@ -73,10 +75,12 @@ class Zygote : public setup::Spawner {
   struct Running {
     Process process;
     UniqueFd socket;
+    bool greeted = false;  ///< its Hello has come
   };
   Result<void> ensure_locked();
-  Result<Running> start_locked();
-  void bury_locked();
+  Result<void> start_locked();
+  Result<void> greet_locked();
+  Result<ExitStatus> bury_locked();
   bool is_dead() const;
   Result<Process> ask(const CloneRequest& request);
 

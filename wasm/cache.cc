@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+// See cache.h. Files: KEY.art (the artifact, as the engine wrote it), KEY.rec (Record), KEY.lock (while
+// somebody makes it), NAME.note, tmp.*. An artifact is machine code that runs in our host, so one whose
+// bytes are not those we wrote is never handed out. Reading 35 MB at each start would cost more than
+// the start: a file whose inode, size and change time are those of the last full read has not been
+// written since, as the change time cannot be set by a program.
+#include "wasm/cache.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "executor/base/sys.h"
+#include "wasm/sha256.h"
+
+namespace amphora::wasm {
+namespace {
+
+constexpr uint32_t kRecordMagic = 0x63657261;  // "arec"
+constexpr int64_t kSecond = 1000000000;
+/// Change times come from a clock that ticks every 1-10 ms: a write in the same tick as our read would
+/// not show. A record made this soon after the change is not trusted, and renewed by a full read.
+constexpr int64_t kTick = 50000000;
+/// How exact "least recently used" is.
+constexpr int64_t kTouchEvery = 60 * kSecond;
+constexpr int64_t kStale = 3600 * kSecond;
+constexpr size_t kMaxNote = 4096;
+
+struct Record {
+  uint32_t magic;
+  uint32_t version;
+  char key[64];
+  uint64_t size, inode;
+  int64_t changed;   ///< ctime, nanoseconds
+  int64_t verified;  ///< when the whole file was last read
+  Digest digest;
+};
+
+int64_t nanoseconds(const struct timespec& time) { return time.tv_sec * kSecond + time.tv_nsec; }
+
+int64_t now() {
+  struct timespec time {};
+  ::clock_gettime(CLOCK_REALTIME, &time);
+  return nanoseconds(time);
+}
+
+Result<Digest> digest_of(int fd) {
+  Sha256 hash;
+  std::vector<char> buffer(1 << 18);
+  off_t at = 0;
+  for (;;) {
+    const ssize_t n = ::pread(fd, buffer.data(), buffer.size(), at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail_errno(errno, "read an artifact");
+    if (n == 0) return hash.finish();
+    hash.update(buffer.data(), static_cast<size_t>(n));
+    at += n;
+  }
+}
+
+Result<void> copy(int from, int to) {
+  off_t at = 0;
+  for (;;) {
+    const ssize_t n = ::sendfile(to, from, &at, 1 << 30);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail_errno(errno, "copy an artifact");
+    if (n == 0) return {};
+  }
+}
+
+UniqueFd in_memory(int artifact) {
+  UniqueFd memory(sys::memfd_create("artifact", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!memory || !copy(artifact, memory.get())) return UniqueFd();
+  const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+  if (::fcntl(memory.get(), F_ADD_SEALS, seals) != 0) return UniqueFd();
+  return memory;
+}
+
+bool read_record(int dir, const std::string& key, Record* record) {
+  const UniqueFd fd(::openat(dir, (key + ".rec").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd || ::read(fd.get(), record, sizeof *record) != sizeof *record) return false;
+  const std::string_view named(record->key, ::strnlen(record->key, sizeof record->key));
+  return record->magic == kRecordMagic && record->version == 1 && named == key;
+}
+
+/// Creates or replaces `name`. Unlike replace_file_at's, the temporary name is nobody else's: records
+/// are renewed without a lock, and a reader must never see half of one.
+Result<void> replace(int dir, const std::string& name, std::string_view bytes) {
+  uint64_t random = 0;
+  if (::getrandom(&random, sizeof random, 0) != sizeof random) return fail_errno(errno, "getrandom");
+  const std::string temporary = "tmp." + std::to_string(random);
+  TRY_ASSIGN(const UniqueFd file,
+             open_at(dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  auto done = write_all(file.get(), bytes);
+  if (done && ::renameat(dir, temporary.c_str(), dir, name.c_str()) != 0) {
+    done = fail_errno(errno, "rename " + temporary + " to " + name);
+  }
+  if (!done) ::unlinkat(dir, temporary.c_str(), 0);
+  return done;
+}
+
+Result<void> write_record(int dir, const std::string& key, const struct stat& file,
+                          const Digest& digest) {
+  Record record{};
+  record.magic = kRecordMagic;
+  record.version = 1;
+  std::memcpy(record.key, key.data(), std::min(key.size(), sizeof record.key));
+  record.size = static_cast<uint64_t>(file.st_size);
+  record.inode = file.st_ino;
+  record.changed = nanoseconds(file.st_ctim);
+  record.verified = now();
+  record.digest = digest;
+  return replace(dir, key + ".rec", {reinterpret_cast<const char*>(&record), sizeof record});
+}
+
+/// mkdir -p; only the last one must be ours.
+UniqueFd make_directory(const std::string& path) {
+  for (size_t at = 1; at < path.size(); ++at) {
+    if (path[at] == '/') ::mkdir(path.substr(0, at).c_str(), 0755);
+  }
+  ::mkdir(path.c_str(), 0700);
+  return UniqueFd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+}
+
+/// A clone of the mount, read-only, and executable where we may say so: no mapping of an artifact leads
+/// to something that can be written.
+UniqueFd read_only_view(int dir) {
+  auto tree = sys::clone_tree(dir, "", /*recursive=*/false);
+  if (tree) {
+    MountAttr attr{.attr_set = MOUNT_ATTR_RDONLY, .attr_clr = MOUNT_ATTR_NOEXEC};
+    if (sys::mount_setattr(tree->get(), "", AT_EMPTY_PATH, attr) == 0) return std::move(*tree);
+    attr.attr_clr = 0;
+    if (sys::mount_setattr(tree->get(), "", AT_EMPTY_PATH, attr) == 0) return std::move(*tree);
+  }
+  return UniqueFd(::fcntl(dir, F_DUPFD_CLOEXEC, 3));
+}
+
+/// Holds KEY.lock. The file goes away with its holder; who waited for it then asks anew.
+class Lock {
+ public:
+  Lock(int dir, std::string name) : dir_(dir), name_(std::move(name)) {
+    for (;;) {
+      fd_.reset(::openat(dir_, name_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+      if (!fd_) return;  // full or read-only: everybody makes his own
+      while (::flock(fd_.get(), LOCK_EX) != 0) {
+        if (errno != EINTR) return;
+      }
+      struct stat file {};
+      if (::fstat(fd_.get(), &file) != 0 || file.st_nlink > 0) return;
+    }
+  }
+  ~Lock() {
+    if (fd_) ::unlinkat(dir_, name_.c_str(), 0);
+  }
+  Lock(const Lock&) = delete;
+  Lock& operator=(const Lock&) = delete;
+
+ private:
+  int dir_;
+  std::string name_;
+  UniqueFd fd_;
+};
+
+}  // namespace
+
+std::string Cache::default_directory() {
+  if (const char* dir = std::getenv("AMPHORA_CACHE_DIR"); dir != nullptr && *dir == '/') return dir;
+  if (::geteuid() == 0) return "/var/cache/amphora";
+  if (const char* dir = std::getenv("XDG_CACHE_HOME"); dir != nullptr && *dir == '/') {
+    return std::string(dir) + "/amphora";
+  }
+  const char* home = std::getenv("HOME");
+  return home != nullptr && *home == '/' ? std::string(home) + "/.cache/amphora" : "";
+}
+
+uint64_t Cache::default_size() {
+  uint64_t size = uint64_t{1} << 30;
+  if (const char* text = std::getenv("AMPHORA_CACHE_SIZE"); text != nullptr) {
+    std::from_chars(text, text + std::strlen(text), size);
+  }
+  return size;
+}
+
+std::unique_ptr<Cache> Cache::open(const std::string& directory, uint64_t max_bytes) {
+  const auto off = [&](std::string problem) {
+    return std::unique_ptr<Cache>(
+        new Cache(std::move(problem), UniqueFd(), UniqueFd(), false, max_bytes));
+  };
+  if (directory.empty()) return off("no cache directory");
+  UniqueFd dir = make_directory(directory);
+  if (!dir) return off(Error::from_errno(errno, "cache " + directory).what());
+  struct stat file {};
+  if (::fstat(dir.get(), &file) != 0 || file.st_uid != ::geteuid() || (file.st_mode & 022) != 0) {
+    return off("cache " + directory + ": others may write it");
+  }
+  UniqueFd read_dir = read_only_view(dir.get());
+  struct statvfs fs {};
+  const bool copy = ::fstatvfs(read_dir.get(), &fs) == 0 && (fs.f_flag & ST_NOEXEC) != 0;
+  return std::unique_ptr<Cache>(
+      new Cache("", std::move(dir), std::move(read_dir), copy, max_bytes));
+}
+
+UniqueFd Cache::find(const std::string& key) {
+  Record record;
+  if (!dir_ || !read_record(dir_.get(), key, &record)) return UniqueFd();
+  UniqueFd fd(::openat(read_dir_.get(), (key + ".art").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  struct stat file {};
+  if (!fd || ::fstat(fd.get(), &file) != 0) return UniqueFd();
+  const bool ours = S_ISREG(file.st_mode) && file.st_uid == ::geteuid() && (file.st_mode & 022) == 0 &&
+                    static_cast<uint64_t>(file.st_size) == record.size;
+  const int64_t changed = nanoseconds(file.st_ctim);
+  if (ours && file.st_ino == record.inode && changed == record.changed &&
+      record.verified > changed + kTick) {
+    ++counts_.trusted;
+  } else {
+    const auto digest = ours ? digest_of(fd.get()) : Result<Digest>(Digest{});
+    if (!digest) return UniqueFd();
+    if (!ours || *digest != record.digest) {
+      ++counts_.refused;
+      remove(key);
+      return UniqueFd();
+    }
+    ++counts_.verified;
+    // If it changed while we read, the change time differs from what is recorded here.
+    static_cast<void>(write_record(dir_.get(), key, file, record.digest));
+  }
+  struct stat rec {};
+  const std::string name = key + ".rec";
+  if (::fstatat(dir_.get(), name.c_str(), &rec, AT_SYMLINK_NOFOLLOW) == 0 &&
+      nanoseconds(rec.st_mtim) + kTouchEvery < now()) {
+    ::utimensat(dir_.get(), name.c_str(), nullptr, AT_SYMLINK_NOFOLLOW);
+  }
+  return copy_ ? in_memory(fd.get()) : std::move(fd);
+}
+
+Result<UniqueFd> Cache::get(const std::string& key, const Produce& produce) {
+  if (!dir_) return produce();
+  if (UniqueFd found = find(key)) return found;
+  const Lock lock(dir_.get(), key + ".lock");
+  if (UniqueFd found = find(key)) return found;
+  ++counts_.made;
+  TRY_ASSIGN(UniqueFd artifact, produce());
+  // A full or read-only file system costs the next start a compile, and this one nothing.
+  if (!publish(key, artifact.get())) return artifact;
+  shrink(key);
+  if (UniqueFd found = find(key)) return found;
+  return artifact;
+}
+
+Result<void> Cache::publish(const std::string& key, int artifact) {
+  TRY_ASSIGN(const Digest digest, digest_of(artifact));
+  const std::string temporary = "tmp." + key;  // KEY.lock is held
+  ::unlinkat(dir_.get(), temporary.c_str(), 0);
+  TRY_ASSIGN(UniqueFd file, open_at(dir_.get(), temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  const auto written = [&]() -> Result<void> {
+    TRY(copy(artifact, file.get()));
+    // Before the name: after a power failure a name with other bytes behind it would cost a full read
+    // to be found out.
+    if (::fdatasync(file.get()) != 0) return fail_errno(errno, "sync an artifact");
+    const std::string name = key + ".art";
+    if (::renameat(dir_.get(), temporary.c_str(), dir_.get(), name.c_str()) != 0) {
+      return fail_errno(errno, "publish an artifact");
+    }
+    struct stat st {};
+    if (::fstat(file.get(), &st) != 0) return fail_errno(errno, "stat an artifact");
+    return write_record(dir_.get(), key, st, digest);
+  }();
+  if (!written) ::unlinkat(dir_.get(), temporary.c_str(), 0);
+  return written;
+}
+
+void Cache::remove(const std::string& key) {
+  ::unlinkat(dir_.get(), (key + ".rec").c_str(), 0);
+  ::unlinkat(dir_.get(), (key + ".art").c_str(), 0);
+}
+
+/// Removes the least recently used until the rest fits, and what a crash has left.
+void Cache::shrink(const std::string& keep) {
+  struct Entry {
+    std::string key;
+    int64_t used;
+    uint64_t size;
+  };
+  UniqueFd list(::openat(dir_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  DIR* directory = list ? ::fdopendir(list.get()) : nullptr;
+  if (directory == nullptr) return;
+  list.release();
+  std::vector<Entry> entries;
+  uint64_t total = 0;
+  const int64_t present = now();
+  while (const dirent* entry = ::readdir(directory)) {
+    const std::string name = entry->d_name;
+    struct stat file {};
+    if (::fstatat(dir_.get(), name.c_str(), &file, AT_SYMLINK_NOFOLLOW) != 0) continue;
+    if (name.starts_with("tmp.") && nanoseconds(file.st_ctim) + kStale < present) {
+      ::unlinkat(dir_.get(), name.c_str(), 0);
+    }
+    if (!name.ends_with(".art")) continue;
+    Entry found{name.substr(0, name.size() - 4), 0, static_cast<uint64_t>(file.st_size)};
+    struct stat record {};
+    if (::fstatat(dir_.get(), (found.key + ".rec").c_str(), &record, AT_SYMLINK_NOFOLLOW) == 0) {
+      found.used = nanoseconds(record.st_mtim);
+    }
+    total += found.size;
+    entries.push_back(std::move(found));
+  }
+  ::closedir(directory);
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& a, const Entry& b) { return a.used < b.used; });
+  for (const Entry& entry : entries) {
+    if (total <= max_bytes_) return;
+    if (entry.key == keep) continue;
+    remove(entry.key);
+    total -= entry.size;
+    ++counts_.removed;
+  }
+}
+
+std::string Cache::note(const std::string& name) {
+  if (!dir_) return "";
+  auto text = read_file_at(dir_.get(), name + ".note", kMaxNote);
+  return text ? std::move(*text) : "";
+}
+
+void Cache::set_note(const std::string& name, std::string_view bytes) {
+  if (!dir_ || bytes.size() > kMaxNote) return;
+  static_cast<void>(replace(dir_.get(), name + ".note", bytes));
+}
+
+}  // namespace amphora::wasm

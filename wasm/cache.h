@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// The store of compiled modules: one file per key in a directory that only we can write, found, checked,
+// published by rename and bounded in size. What a key is made of is the executor's business; what is
+// in a file, the engine's. A cache that cannot be used makes starts slower, never wrong.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+
+namespace amphora::wasm {
+
+class Cache {
+ public:
+  /// `directory` is made (0700) when missing. Whatever is wrong with it, the cache then is off and
+  /// `problem` says why.
+  static std::unique_ptr<Cache> open(const std::string& directory, uint64_t max_bytes);
+  /// AMPHORA_CACHE_DIR, else /var/cache/amphora (root) or below the user's cache directory.
+  static std::string default_directory();
+  /// AMPHORA_CACHE_SIZE in bytes, else 1 GiB.
+  static uint64_t default_size();
+
+  /// Makes the artifact: a sealed memfd.
+  using Produce = std::function<Result<UniqueFd>()>;
+
+  /// The artifact of `key` (letters and digits), read-only, if it is there and is what we wrote.
+  UniqueFd find(const std::string& key);
+  /// The same, or makes it; of all who ask for one key at the same time, in whatever process, one at a
+  /// time makes it, and the next takes over when that one fails. What cannot be stored is returned as
+  /// it was made.
+  Result<UniqueFd> get(const std::string& key, const Produce& produce);
+
+  /// Small facts beside the artifacts (up to 4 KiB), by name; empty when absent.
+  std::string note(const std::string& name);
+  void set_note(const std::string& name, std::string_view bytes);
+
+  const std::string& problem() const noexcept { return problem_; }
+
+  /// What it has done so far, for tests and logs.
+  struct Counts {
+    std::atomic<uint64_t> trusted{0};   ///< found, unchanged since it was last read through
+    std::atomic<uint64_t> verified{0};  ///< found, and its digest was right
+    std::atomic<uint64_t> refused{0};   ///< found, and not what we had written: removed
+    std::atomic<uint64_t> made{0};
+    std::atomic<uint64_t> removed{0};   ///< to bound the size
+  };
+  const Counts& counts() const noexcept { return counts_; }
+
+ private:
+  Cache(std::string problem, UniqueFd dir, UniqueFd read_dir, bool copy, uint64_t max_bytes)
+      : problem_(std::move(problem)),
+        dir_(std::move(dir)),
+        read_dir_(std::move(read_dir)),
+        copy_(copy),
+        max_bytes_(max_bytes) {}
+  Result<void> publish(const std::string& key, int artifact);
+  void shrink(const std::string& keep);
+  void remove(const std::string& key);
+
+  const std::string problem_;
+  const UniqueFd dir_;       ///< -1: off
+  const UniqueFd read_dir_;  ///< the same on a read-only mount of its own: artifacts are opened here
+  const bool copy_;          ///< nothing may be executed from there: artifacts are copied to memory
+  const uint64_t max_bytes_;
+  Counts counts_;
+};
+
+}  // namespace amphora::wasm

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The executor for WebAssembly: turns a verdict into an ExecPlan whose init is a clone of the wasm
+// host's zygote, with a compiled artifact from the cache (compiling it first if it must). Annotations
+// and environment variables it reads are in docs/wasm.md.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "executor/executor.h"
+#include "wasm/cache.h"
+#include "wasm/compiler.h"
+#include "wasm/zygote.h"
+
+namespace amphora {
+
+class WasmExecutor : public Executor {
+ public:
+  struct Options {
+    wasm::Programs programs;
+    std::string engine = "wasmtime";  ///< when no annotation names one
+    std::string cache_dir = wasm::Cache::default_directory();
+    uint64_t cache_size = wasm::Cache::default_size();
+    wasm::CompileLimits limits = wasm::CompileLimits::from_environment();
+  };
+  /// Starts nothing: the zygote comes with the first guest.
+  WasmExecutor(Options options, Children& children);
+
+  bool runs(detect::Kind kind) const noexcept override;
+  Result<setup::ExecPlan> plan_exec(const ExecContext& context, const oci::Process& process,
+                                    detect::Verdict&& verdict) override;
+
+  /// For detect: asks the limited process. This executor must outlive it.
+  detect::WatCheck wat_check() { return wasm::make_wat_check(compiler_, options_.engine); }
+  /// Opened at first use.
+  wasm::Cache& cache();
+  wasm::Zygote& zygote(const std::string& engine);
+
+ private:
+  struct Choice {
+    std::string engine;
+    std::vector<std::string> options;  ///< key, value, ...
+    bool always_inside = false;
+  };
+  static Result<Choice> choose(const oci::Spec& spec, const std::string& engine);
+  Result<wasm::Identity> identity(const Choice& choice);
+  Result<UniqueFd> artifact(const ExecContext& context, const Choice& choice,
+                            const wasm::Identity& identity, const detect::Verdict& verdict);
+
+  const Options options_;
+  wasm::HostProgram program_;
+  wasm::Compiler compiler_;
+  std::mutex mutex_;  ///< guards what follows
+  std::unique_ptr<wasm::Cache> cache_;
+  std::map<std::string, std::unique_ptr<wasm::Zygote>> zygotes_;
+  std::map<std::string, wasm::Identity> identities_;  ///< by engine and options
+};
+
+}  // namespace amphora
