@@ -108,7 +108,7 @@ static int both_outputs(void) {
 static int eat(unsigned mebibytes) {
   const size_t step = 1 << 20;
   for (unsigned n = 0; n < mebibytes; n++) {
-    char* block = malloc(step);
+    volatile char* block = malloc(step); /* volatile: else clang drops it all */
     if (!block) {
       printf("malloc failed after %u MiB\n", n);
       return 1;
