@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command's wiring: which store, host and executors its runtime works with. See context.h.
+#include "executor/cli/context.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <vector>
+
+#include "executor/base/path.h"
+#include "executor/cli/wiring.h"
+#include "executor/runtime/runtime.h"
+
+namespace amphora::cli {
+
+std::string default_root() {
+  const char* runtime_dir = secure_getenv("XDG_RUNTIME_DIR");
+  // Root in somebody's user namespace keeps that somebody's $USER and may not write to /run.
+  const char* user = secure_getenv("USER");
+  const bool really_root = geteuid() == 0 && (user == nullptr || std::string_view(user) == "root");
+  if (!really_root && runtime_dir != nullptr && *runtime_dir == '/' &&
+      (geteuid() != 0 || access("/run", W_OK) != 0)) {
+    return path::join(runtime_dir, "amphora");
+  }
+  return "/run/amphora";
+}
+
+Context::Context(const char* program, Globals globals)
+    : program_(program),
+      name_(path::base_name(program) == "runc" ? "runc" : "amphora"),
+      globals_(std::move(globals)),
+      log_({globals_.log, globals_.log_format == "json", globals_.debug}) {}
+
+Context::~Context() = default;
+
+Result<Runtime*> Context::runtime(CreateRoot create) {
+  if (runtime_) return runtime_.get();
+  auto store = Store::open(root(), create == CreateRoot::kYes);
+  if (!store) {
+    if (store.error().code() == Errc::kNotFound) {
+      return fail(Errc::kNotFound, "container does not exist");
+    }
+    return std::unexpected(std::move(store).error());
+  }
+  return over(std::move(*store));
+}
+
+Result<Runtime*> Context::runtime_without_root(const std::string& bundle) {
+  // The runtime wants a store; an existing directory in which it is never asked to make anything.
+  TRY_ASSIGN(Store store, Store::open(bundle, /*create=*/false));
+  return over(std::move(store));
+}
+
+Result<Runtime*> Context::over(Store store) {
+  TRY_ASSIGN(setup::Host host, setup::probe_host());
+  runtime_ = make_runtime(std::move(store), std::move(host), children_);
+  return runtime_.get();
+}
+
+}  // namespace amphora::cli
