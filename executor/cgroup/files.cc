@@ -150,7 +150,7 @@ Result<void> write_value(const std::string& dir, std::string_view file, std::str
   const int err = n < 0 ? errno : EIO;
   Error error = Error::from_errno(err, fmt::format("write {} = {} in {}", file, value, dir));
   const std::string hint = hint_for(dir, file, err);
-  if (!hint.empty()) error = std::move(error).hint(hint);
+  if (!hint.empty()) return std::unexpected(std::move(error).hint(hint));
   return std::unexpected(std::move(error));
 }
 
@@ -220,8 +220,8 @@ Result<void> remove_tree(const std::string& dir, int64_t deadline_ms) {
       Error error = Error::from_errno(err, "remove cgroup " + dir);
       const auto pids = list_pids(dir);
       if (pids && !pids->empty()) {
-        error = std::move(error).hint(
-            fmt::format("container's cgroup is not empty: {} process(es) found", pids->size()));
+        return std::unexpected(std::move(error).hint(
+            fmt::format("container's cgroup is not empty: {} process(es) found", pids->size())));
       }
       return std::unexpected(std::move(error));
     }

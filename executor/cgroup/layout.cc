@@ -51,8 +51,9 @@ Result<std::vector<Location>> v1_locations(std::string_view cgroups_path, std::s
 
 Result<Location> v2_location(std::string_view cgroups_path, std::string_view id,
                              const setup::Host& host) {
-  const std::string_view own = host.unified_own_path.empty() ? "/" : host.unified_own_path;
-  TRY_ASSIGN(std::string path, resolve_path(cgroups_path, id, path::dir_name(own)));
+  const std::string_view own = host.unified_own_path;
+  const std::string_view parent = own.empty() ? own : path::dir_name(own);
+  TRY_ASSIGN(std::string path, resolve_path(cgroups_path, id, parent));
   return Location{"", host.unified_mount, std::move(path)};
 }
 

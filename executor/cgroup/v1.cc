@@ -134,9 +134,8 @@ Result<void> V1Cgroup::update(const oci::Resources& resources) {
   auto result = write_v1_limits(*this, resources, writer, warnings_);
   if (result) return {};
   const std::string failed = writer.roll_back();
-  Error error = std::move(result).error();
-  if (!failed.empty()) error = std::move(error).hint("and could not be undone: " + failed);
-  return std::unexpected(std::move(error));
+  if (failed.empty()) return result;
+  return std::unexpected(std::move(result).error().hint("and could not be undone: " + failed));
 }
 
 Result<void> V1Cgroup::write_devices(const std::vector<oci::DeviceRule>& rules) {

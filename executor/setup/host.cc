@@ -209,7 +209,7 @@ void CgroupTable::add_mount(std::string_view mount, std::string_view filesystem)
   if (type == "cgroup2") {
     if (!unified_mount_.empty()) return;
     unified_mount_ = point;
-    unified_own_ = below_mount(own_.unified.empty() ? "/" : own_.unified, root);
+    unified_own_ = own_.unified.empty() ? "/" : below_mount(own_.unified, root);
     return;
   }
   if (type != "cgroup") return;
