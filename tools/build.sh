@@ -30,5 +30,5 @@ if [ "$preset" = release ]; then
 fi
 todo=$(ninja -C "$dir" -n "${targets[@]}" 2>/dev/null | grep -c '^\[' || true)
 [ "$todo" = 0 ] || { say "building $preset: ${targets[*]:-all} ($todo steps, $jobs at a time)"
-  logged "build $preset" ninja -C "$dir" -j "$jobs" "${targets[@]}"; }
+  logged "build $preset" ninja -k 20 -C "$dir" -j "$jobs" "${targets[@]}"; }
 say "$preset build is up to date in build/$preset"
