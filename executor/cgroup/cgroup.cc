@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "executor/cgroup/convert.h"
+#include "executor/cgroup/systemd.h"
 #include "executor/cgroup/v1.h"
 #include "executor/cgroup/v2.h"
 
@@ -26,30 +27,11 @@ Result<std::unique_ptr<Cgroup>> create_unified(const std::string& id, const oci:
       "rootless needs no limits + no cgrouppath when no permission is granted for cgroups"));
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Cgroup>> create(const std::string& id, const oci::Linux& linux_,
-                                       const setup::Host& host, const Options& options) {
-  switch (host.cgroup_mode) {
-    case setup::CgroupMode::kV1:
-    case setup::CgroupMode::kHybrid:
-      return create_v1(id, linux_.cgroups_path, linux_.resources, host, options);
-    case setup::CgroupMode::kUnified:
-      return create_unified(id, linux_, host, options);
-    case setup::CgroupMode::kNone:
-      break;
-  }
-  if (!linux_.cgroups_path.empty() || has_limits(linux_.resources)) {
-    return fail(Errc::kUnsupported, "cannot make a cgroup: no cgroup hierarchy is mounted here");
-  }
-  return std::unique_ptr<Cgroup>();
-}
-
-Result<std::unique_ptr<Cgroup>> open(const oci::State& state, const setup::Host& host) {
-  if (state.cgroup_dirs.empty()) return std::unique_ptr<Cgroup>();
+std::unique_ptr<Cgroup> open_files(const oci::State& state, const setup::Host& host) {
+  if (state.cgroup_dirs.empty()) return nullptr;
   if (host.cgroup_mode == setup::CgroupMode::kUnified) {
     const auto entry = state.cgroup_dirs.find("");
-    if (entry == state.cgroup_dirs.end()) return std::unique_ptr<Cgroup>();
+    if (entry == state.cgroup_dirs.end()) return nullptr;
     return open_v2({"", host.unified_mount, entry->second}, host);
   }
   std::vector<Location> locations;
@@ -63,6 +45,34 @@ Result<std::unique_ptr<Cgroup>> open(const oci::State& state, const setup::Host&
     locations.push_back({"", host.unified_mount, entry->second});
   }
   return std::make_unique<V1Cgroup>(std::move(locations), host.in_user_namespace, true);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Cgroup>> create(const std::string& id, const oci::Linux& linux_,
+                                       const setup::Host& host, const Options& options) {
+  if (options.systemd || is_unit_path(linux_.cgroups_path)) {
+    return create_systemd(id, linux_, host, options);
+  }
+  switch (host.cgroup_mode) {
+    case setup::CgroupMode::kV1:
+    case setup::CgroupMode::kHybrid:
+      return create_v1(id, linux_.cgroups_path, linux_.resources, host, options, false);
+    case setup::CgroupMode::kUnified:
+      return create_unified(id, linux_, host, options);
+    case setup::CgroupMode::kNone:
+      break;
+  }
+  if (!linux_.cgroups_path.empty() || has_limits(linux_.resources)) {
+    return fail(Errc::kUnsupported, "cannot make a cgroup: no cgroup hierarchy is mounted here");
+  }
+  return std::unique_ptr<Cgroup>();
+}
+
+Result<std::unique_ptr<Cgroup>> open(const oci::State& state, const setup::Host& host) {
+  auto cgroup = open_files(state, host);
+  if (!cgroup || state.systemd_unit.empty()) return cgroup;
+  return open_systemd(state.systemd_unit, std::move(cgroup), host);
 }
 
 }  // namespace amphora::cgroup

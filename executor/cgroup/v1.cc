@@ -47,13 +47,13 @@ Result<void> check_unused(const Location& location) {
   return {};
 }
 
-Result<void> make_location(const Location& location, const oci::Resources& resources,
+Result<void> make_location(const Location& location, const oci::Resources& resources, bool in_unit,
                            std::vector<std::string>& made) {
   std::vector<std::string> levels;
   auto result = make_dirs(location.mount, location.path, levels);
   made.insert(made.end(), levels.begin(), levels.end());
   TRY(std::move(result));
-  if (levels.empty()) TRY(check_unused(location));
+  if (levels.empty() && !in_unit) TRY(check_unused(location));
   if (location.has("cpuset")) {
     TRY(fill_cpuset(location.mount, location.path, levels, resources));
   }
@@ -64,14 +64,14 @@ Result<void> make_location(const Location& location, const oci::Resources& resou
 
 Result<std::unique_ptr<Cgroup>> create_v1(const std::string& id, std::string_view cgroups_path,
                                           const oci::Resources& resources, const setup::Host& host,
-                                          const Options& options) {
+                                          const Options& options, bool in_unit) {
   TRY_ASSIGN(std::vector<Location> wanted, v1_locations(cgroups_path, id, host));
   std::vector<Location> got;
   std::vector<std::string> made;
   std::string refused;
   for (Location& location : wanted) {
     const size_t before = made.size();
-    auto result = make_location(location, resources, made);
+    auto result = make_location(location, resources, in_unit, made);
     if (result) {
       got.push_back(std::move(location));
       continue;

@@ -50,10 +50,11 @@ class V1Cgroup : public Cgroup {
   bool tolerant_;      // found again from a state: missing directories are no error
 };
 
-/// Makes the directories; on failure everything made is removed again.
+/// Makes the directories; on failure everything made is removed again. `in_unit`: systemd made some of
+/// them and a process of ours is in there already.
 Result<std::unique_ptr<Cgroup>> create_v1(const std::string& id, std::string_view cgroups_path,
                                           const oci::Resources& resources, const setup::Host& host,
-                                          const Options& options);
+                                          const Options& options, bool in_unit);
 
 /// v1_limits.cc: writes every value in `resources` but the devices.
 Result<void> write_v1_limits(const V1Cgroup& cgroup, const oci::Resources& resources,
