@@ -6,7 +6,7 @@ use amphora_abi::{Failure, Outcome, raw};
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use wasmtime::component::Component;
@@ -67,6 +67,15 @@ fn map(fd: RawFd) -> io::Result<NonNull<[u8]>> {
     Ok(NonNull::slice_from_raw_parts(start, size))
 }
 
+/// A descriptor of our own for a borrowed one.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl makes a descriptor that has no other owner.
+    unsafe {
+        let copy = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
+        if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(copy)) }
+    }
+}
+
 pub fn open(engine: &Engine, fd: RawFd) -> Outcome<Code> {
     let view = map(fd).map_err(|error| Failure::io("map the artifact", &error))?;
     let refused = |error: wasmtime::Error| Failure::caused(raw::ERR_INVALID, "load the artifact", &error);
@@ -80,9 +89,9 @@ pub fn open(engine: &Engine, fd: RawFd) -> Outcome<Code> {
             Some(Precompiled::Module) => {
                 libc::munmap(view.as_ptr().cast(), view.len());
                 // The image of the linear memory is mapped from the file itself when the guest is
-                // instantiated, so wasmtime keeps the descriptor. It is the host's: never closed.
-                let keep = File::from_raw_fd(fd);
-                Module::deserialize_open_file(engine, keep).map(Code::Module).map_err(refused)
+                // instantiated, so wasmtime keeps a descriptor.
+                let keep = duplicate(fd).map_err(|error| Failure::io("keep the artifact", &error))?;
+                Module::deserialize_open_file(engine, keep.into()).map(Code::Module).map_err(refused)
             }
             None => Err(Failure::invalid("load the artifact: not made by this engine's compiler")),
         }

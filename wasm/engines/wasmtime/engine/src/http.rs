@@ -3,6 +3,7 @@
 //! a fresh instance for every request. A request ends in an error status and the guest's stderr says
 //! why; only the socket itself failing ends the server.
 
+use crate::artifact::duplicate;
 use crate::component::{self, State};
 use crate::fault;
 use crate::guest::Guest;
@@ -125,23 +126,15 @@ async fn accept(server: &Server, listener: &TcpListener) -> io::Result<TcpStream
     Ok(listener.accept().await?.0)
 }
 
-/// A duplicate: tokio closes what it is given, and the host's stays the host's.
+/// Of a duplicate: tokio closes what it is given, and the host's stays the host's.
 fn listener(fd: RawFd) -> io::Result<TcpListener> {
-    // SAFETY: fcntl makes a descriptor that has no other owner.
-    let owned = unsafe {
-        let copy = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
-        if copy < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(copy)
-    };
-    let listener = std::net::TcpListener::from(owned);
+    let listener = std::net::TcpListener::from(duplicate(fd)?);
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }
 
 fn eventfd() -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: as above.
+    // SAFETY: a new descriptor, without another owner.
     let owned = unsafe {
         let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
         if fd < 0 {

@@ -3,10 +3,9 @@
 //! is the exported table and the state between prepare, load and run; how modules, components and
 //! HTTP handlers are linked and run is in their own files.
 //!
-//! The process is a clone of a zygote in which only `prepare` ran. So: no thread is started, ever;
-//! `prepare` keeps no descriptor; `load` keeps none but the artifact's own, which the host keeps open
-//! until the end; and what belongs to one container (random state, descriptors, the tokio runtime) is
-//! made in `run`.
+//! The process is a clone of a zygote in which only `prepare` ran. So: no thread is started; `prepare`
+//! keeps no descriptor, `load` none but a duplicate of the artifact's; and what belongs to one
+//! container (random state, descriptors, the tokio runtime) is made in `run`.
 
 mod artifact;
 mod component;

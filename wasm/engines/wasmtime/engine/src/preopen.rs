@@ -3,8 +3,11 @@
 //! steps into each one and gives it as ".": no name is resolved, nothing can be swapped underneath.
 //! The process has one thread and its working directory means nothing to the guest.
 //!
-//! WASI preview 1 has no working directory; the guest's libc makes one up from the names here. What
-//! the toolchains do with "/" and "." is described where the host makes the list (docs/wasm.md).
+//! Preview 1 of WASI has no working directory; a guest's libc makes one up from names and order, so
+//! both are kept as given. Tried: wasi-libc (C, Rust) drops a leading "/" and "./", takes the longest
+//! name that begins the path and of equals the last one: with "/" and "." alone the last serves every
+//! path, relative or not. Go starts in PWD if that is set, else in the first name, which must not be
+//! "." ("Bad file number" for relative paths), and looks for the longest name of the absolute path.
 
 use crate::guest::Preopen;
 use amphora_abi::{Failure, Outcome};

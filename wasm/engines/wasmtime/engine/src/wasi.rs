@@ -23,8 +23,9 @@ pub fn builder(guest: &Guest) -> Outcome<WasiCtxBuilder> {
     }
     // The container's network namespace is the policy.
     builder.inherit_network().allow_ip_name_lookup(true).allow_tcp(true).allow_udp(true);
-    if let Some((_, directory)) = guest.env.iter().find(|(name, _)| name == "PWD") {
-        builder.initial_cwd(directory);
+    // The host names the working directory first; preview 1 has no other way to say it, 0.2 has.
+    if let Some(first) = guest.preopens.first().filter(|first| first.name.starts_with('/')) {
+        builder.initial_cwd(&first.name);
     }
     preopen::add(&mut builder, &guest.preopens)?;
     Ok(builder)
