@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The decision: each file that argv[0] may stand for is read, its first bytes are classified, and the
-// verdict gets its words. See docs/detection.md for the table.
+// The decision: each file that argv[0] may stand for is read, its first bytes are classified, and
+// the verdict gets its words. See docs/detection.md for the table.
 #include "detect/detect.h"
 
 #include <errno.h>
-#include <fmt/format.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include <array>
 #include <optional>
 #include <span>
+
+#include <fmt/format.h>
 
 #include "detect/entrypoint.h"
 #include "detect/magic.h"
@@ -20,7 +21,7 @@ namespace amphora::detect {
 namespace {
 
 constexpr off_t kMaxWatScan = off_t{64} << 10;  // comments before the first token of a wat text
-constexpr unsigned kMaxSplits = 8;              // '#' that are tried as the start of an export's name
+constexpr unsigned kMaxSplits = 8;  // '#' that are tried as the start of an export's name
 
 using Head = std::span<const std::byte>;
 
@@ -68,10 +69,14 @@ Result<std::string> why_no_paren(int fd) {
     offset += static_cast<off_t>(chunk.size());
   }
   switch (answer) {
-    case WatScan::Answer::kParen: return std::string();
-    case WatScan::Answer::kMore: return std::string("no `(` after blanks and comments");
-    case WatScan::Answer::kOther: return std::string("first token is not `(`");
-    case WatScan::Answer::kNotText: return std::string("not UTF-8 text");
+    case WatScan::Answer::kParen:
+      return std::string();
+    case WatScan::Answer::kMore:
+      return std::string("no `(` after blanks and comments");
+    case WatScan::Answer::kOther:
+      return std::string("first token is not `(`");
+    case WatScan::Answer::kNotText:
+      return std::string("not UTF-8 text");
   }
   return std::string("not text");
 }
@@ -116,10 +121,18 @@ Result<Finding> classify_file(int fd, off_t size, bool wasm_allowed, const WatCh
     finding.reason = fmt::format("first bytes {}: {}", hex(head, shown), what);
   };
   switch (classify(head)) {
-    case Format::kElf: decide(Kind::kNative, 4, "ELF program"); return finding;
-    case Format::kScript: decide(Kind::kNative, 2, "script"); return finding;
-    case Format::kWasm: decide(Kind::kWasmModule, 8, "wasm module"); return finding;
-    case Format::kComponent: decide(Kind::kWasmComponent, 8, "wasm component"); return finding;
+    case Format::kElf:
+      decide(Kind::kNative, 4, "ELF program");
+      return finding;
+    case Format::kScript:
+      decide(Kind::kNative, 2, "script");
+      return finding;
+    case Format::kWasm:
+      decide(Kind::kWasmModule, 8, "wasm module");
+      return finding;
+    case Format::kComponent:
+      decide(Kind::kWasmComponent, 8, "wasm component");
+      return finding;
     case Format::kMaybeText:
       if (wasm_allowed) {
         TRY_ASSIGN(auto why, why_not_wat(fd, size, wat_check));
@@ -128,7 +141,9 @@ Result<Finding> classify_file(int fd, off_t size, bool wasm_allowed, const WatCh
         finding.not_wat = fmt::format("annotation {} is off", kWasmAnnotation);
       }
       break;
-    case Format::kUnknown: finding.not_wat = why_not_text(head); break;
+    case Format::kUnknown:
+      finding.not_wat = why_not_text(head);
+      break;
   }
   finding.not_wasm = why_not_wasm(head);
   if (!finding.sure) {
@@ -151,7 +166,8 @@ Result<Finding> inspect(const File& file, bool wasm_allowed, const WatCheck& wat
   auto fd = open_for_reading(file);
   if (!fd) {
     const int err = fd.error().sys_errno();
-    if (err == EMFILE || err == ENFILE || err == ENOMEM) return std::unexpected(std::move(fd).error());
+    if (err == EMFILE || err == ENFILE || err == ENOMEM)
+      return std::unexpected(std::move(fd).error());
     return unreadable(fd.error());
   }
   auto finding = classify_file(fd->get(), file.info.st_size, wasm_allowed, wat_check);
@@ -170,18 +186,19 @@ Verdict to_verdict(File&& file, Finding&& finding, std::string_view function) {
   if (finding.kind != Kind::kNative) verdict.module = std::move(finding.module);
   if (finding.sure) return verdict;
   if (!finding.unread.empty()) {
-    verdict.why_not = fmt::format("whether {} is wasm is not known: {}", verdict.path, finding.unread);
+    verdict.why_not =
+        fmt::format("whether {} is wasm is not known: {}", verdict.path, finding.unread);
     return verdict;
   }
-  verdict.why_not = fmt::format("{} is neither ELF nor script; not wasm: {}; not wat: {}", verdict.path,
-                                finding.not_wasm, finding.not_wat);
+  verdict.why_not = fmt::format("{} is neither ELF nor script; not wasm: {}; not wat: {}",
+                                verdict.path, finding.not_wasm, finding.not_wat);
   return verdict;
 }
 
 /// The annotation turns what would be a guest into a native program (binfmt_misc may run it).
 void forbid(Verdict& verdict) {
-  verdict.why_not = fmt::format("{} is a {}, and annotation {} forbids to run it as such", verdict.path,
-                                to_string(verdict.kind), kWasmAnnotation);
+  verdict.why_not = fmt::format("{} is a {}, and annotation {} forbids to run it as such",
+                                verdict.path, to_string(verdict.kind), kWasmAnnotation);
   verdict.reason += fmt::format("; native because annotation {} is off", kWasmAnnotation);
   verdict.kind = Kind::kNative;
   verdict.module.reset();
@@ -208,8 +225,8 @@ Result<Attempt> attempt(View& view, const oci::Spec& spec, const oci::Process& p
     if (!runs && result.verdict) continue;
     result.verdict = to_verdict(std::move(file), std::move(finding), function);
     if (!executable && result.verdict->kind == Kind::kNative && result.verdict->why_not.empty()) {
-      result.verdict->why_not = fmt::format("{} is not executable for uid {}", result.verdict->path,
-                                            process.user.uid);
+      result.verdict->why_not =
+          fmt::format("{} is not executable for uid {}", result.verdict->path, process.user.uid);
     }
     if (runs) break;
   }

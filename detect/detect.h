@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Detection: Spec and rootfs in, Verdict out, from bytes and nothing else, once per process. The
-// table is docs/detection.md. An annotation may forbid wasm or name the engine, never invent a kind.
+// table is docs/detection.md. An annotation may forbid wasm or name the engine, never invent a
+// kind.
 #pragma once
 
 #include <fcntl.h>
@@ -27,11 +28,11 @@ using WatCheck = std::function<Result<void>(int module)>;
 /// The largest text that is handed to a WatCheck.
 inline constexpr size_t kMaxWatBytes = size_t{16} << 20;
 
-/// Decides for `process` (init's or an exec's) of a container whose root is `rootfs_fd` (O_PATH or a
-/// directory). Looked up as the container will see it: through the spec's mounts (not yet made when
-/// `mounts_made` is false), the container's PATH, cwd and user. `bundle_fd` is the base of relative
-/// bind sources; the default takes the working directory for it.
-/// A missing entrypoint is not decided here: native, with why_not set; init's exec tells.
+/// Decides for `process` (init's or an exec's) of a container whose root is `rootfs_fd` (O_PATH or
+/// a directory). Looked up as the container will see it: through the spec's mounts (not yet made
+/// when `mounts_made` is false), the container's PATH, cwd and user. `bundle_fd` is the base of
+/// relative bind sources; the default takes the working directory for it. A missing entrypoint is
+/// not decided here: native, with why_not set; init's exec tells.
 Result<Verdict> detect(const oci::Spec& spec, const oci::Process& process, int rootfs_fd,
                        const WatCheck& wat_check, bool mounts_made = false,
                        int bundle_fd = AT_FDCWD);

@@ -4,10 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <optional>
+
+#include <fmt/format.h>
 
 namespace amphora::detect {
 
@@ -39,7 +40,8 @@ bool has_idmapped_mount(const oci::Spec& spec) {
 /// The id that the host's filesystems know; nothing if the map does not have it.
 std::optional<uint32_t> host_id(const std::vector<oci::IdMapping>& map, uint32_t id) {
   for (const auto& m : map) {
-    if (id >= m.container_id && id - m.container_id < m.size) return m.host_id + (id - m.container_id);
+    if (id >= m.container_id && id - m.container_id < m.size)
+      return m.host_id + (id - m.container_id);
   }
   return std::nullopt;
 }
@@ -53,7 +55,9 @@ bool overrides_permissions(const oci::Process& process) {
 }
 
 bool is_member(const oci::Process& process, const std::vector<oci::IdMapping>* map, gid_t group) {
-  const auto same = [&](uint32_t id) { return map == nullptr ? id == group : host_id(*map, id) == group; };
+  const auto same = [&](uint32_t id) {
+    return map == nullptr ? id == group : host_id(*map, id) == group;
+  };
   return same(process.user.gid) || std::ranges::any_of(process.user.additional_gids, same);
 }
 
@@ -85,8 +89,9 @@ bool is_executable(const oci::Spec& spec, const oci::Process& process, const str
   const bool any = (info.st_mode & 0111) != 0;
   const auto* user_namespace = spec.find_namespace(oci::NamespaceKind::kUser);
   const bool mapped = user_namespace != nullptr;
-  const bool comparable = !has_idmapped_mount(spec) && (!mapped || (!spec.linux_.uid_mappings.empty() &&
-                                                                    !spec.linux_.gid_mappings.empty()));
+  const bool comparable =
+      !has_idmapped_mount(spec) &&
+      (!mapped || (!spec.linux_.uid_mappings.empty() && !spec.linux_.gid_mappings.empty()));
   if (!any || !comparable || overrides_permissions(process)) return any;
   const auto uid = mapped ? host_id(spec.linux_.uid_mappings, process.user.uid) : process.user.uid;
   if (uid == info.st_uid) return (info.st_mode & S_IXUSR) != 0;
@@ -123,20 +128,23 @@ Result<Search> search(View& view, const oci::Spec& spec, const oci::Process& pro
     }
     result.files.push_back(std::move(file));
   }
-  if (why.empty()) why = fmt::format("{}: not found in PATH {}", name, search_path(process).substr(0, 512));
+  if (why.empty())
+    why = fmt::format("{}: not found in PATH {}", name, search_path(process).substr(0, 512));
   if (result.files.empty()) result.why_none = std::move(why);
   return result;
 }
 
 Result<UniqueFd> open_for_reading(const File& file) {
-  // O_NONBLOCK and O_NOCTTY cost nothing on the regular file that this is, and O_PATH pins its inode.
+  // O_NONBLOCK and O_NOCTTY cost nothing on the regular file that this is, and O_PATH pins its
+  // inode.
   auto fd = open_at(AT_FDCWD, fmt::format("/proc/self/fd/{}", file.fd.get()),
                     O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (!fd) return fail_errno(fd.error().sys_errno(), "open " + file.path);
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd->get(), &info) != 0) return fail_errno(errno, "stat " + file.path);
   if (info.st_dev != file.info.st_dev || info.st_ino != file.info.st_ino) {
-    return fail(Errc::kSystem, fmt::format("open {}: /proc/self/fd leads to another file", file.path));
+    return fail(Errc::kSystem,
+                fmt::format("open {}: /proc/self/fd leads to another file", file.path));
   }
   return fd;
 }

@@ -2,11 +2,11 @@
 // The table of magic numbers, and words about first bytes. See magic.h.
 #include "detect/magic.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <string_view>
+
+#include <fmt/format.h>
 
 namespace amphora::detect {
 
@@ -19,10 +19,12 @@ struct Magic {
 
 using namespace std::string_view_literals;
 
-// Wasm's eight bytes are the magic and a version field; components use the same magic with a layer in
-// the upper half of that field.
+// Wasm's eight bytes are the magic and a version field; components use the same magic with a layer
+// in the upper half of that field.
 constexpr std::string_view kWasmMagic = "\0asm"sv;
-constexpr std::array<Magic, 4> kMagics = {{{Format::kElf, "\x7f" "ELF"sv},
+constexpr std::array<Magic, 4> kMagics = {{{Format::kElf,
+                                            "\x7f"
+                                            "ELF"sv},
                                            {Format::kScript, "#!"sv},
                                            {Format::kWasm, "\0asm\x01\0\0\0"sv},
                                            {Format::kComponent, "\0asm\x0d\0\x01\0"sv}}};
@@ -48,9 +50,11 @@ constexpr Format classify_bytes(std::span<const std::byte> head) {
   WatScan scan;
   switch (scan.feed(head)) {
     case WatScan::Answer::kMore:
-    case WatScan::Answer::kParen: return Format::kMaybeText;
+    case WatScan::Answer::kParen:
+      return Format::kMaybeText;
     case WatScan::Answer::kOther:
-    case WatScan::Answer::kNotText: break;
+    case WatScan::Answer::kNotText:
+      break;
   }
   return Format::kUnknown;
 }

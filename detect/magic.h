@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the first bytes of a file say: classify(), and WatScan for the one format that has no magic,
-// wasm text. Pure functions on bytes, usable in constant expressions, fuzzed. Not here: opening files,
-// and whether a text really is wat (the limited compile process parses it).
+// wasm text. Pure functions on bytes, usable in constant expressions, fuzzed. Not here: opening
+// files, and whether a text really is wat (the limited compile process parses it).
 #pragma once
 
 #include <cstddef>
@@ -47,12 +47,21 @@ class WatScan {
 
   /// The answer once the file has ended: a lone `(` is a token after all.
   constexpr Answer end() noexcept {
-    if (answer_ == Answer::kMore && state_ == State::kParen && nesting_ == 0) answer_ = Answer::kParen;
+    if (answer_ == Answer::kMore && state_ == State::kParen && nesting_ == 0)
+      answer_ = Answer::kParen;
     return answer_;
   }
 
  private:
-  enum class State : uint8_t { kBlank, kSemicolon, kLine, kParen, kBlock, kBlockParen, kBlockSemicolon };
+  enum class State : uint8_t {
+    kBlank,
+    kSemicolon,
+    kLine,
+    kParen,
+    kBlock,
+    kBlockParen,
+    kBlockSemicolon
+  };
 
   constexpr bool take_utf8(uint8_t b) noexcept;
   constexpr void take_token(uint8_t b) noexcept;
@@ -136,8 +145,8 @@ constexpr void WatScan::take_block(uint8_t b) noexcept {
 
 /// "68 65 6c 6c" of up to `limit` bytes.
 std::string hex(std::span<const std::byte> bytes, size_t limit);
-/// Why a head is neither a module nor a component, in words: "first bytes are 68 65 6c 6c",
-/// "header cut short after 5 bytes: 00 61 73 6d 01", "unknown version 02 00 00 00", "file is empty".
+/// Why a head is neither a module nor a component, in words: "first bytes are 68 65 6c 6c", "header
+/// cut short after 5 bytes: 00 61 73 6d 01", "unknown version 02 00 00 00", "file is empty".
 std::string why_not_wasm(std::span<const std::byte> head);
 
 }  // namespace amphora::detect

@@ -6,10 +6,14 @@ namespace amphora::detect {
 
 const char* to_string(Kind kind) noexcept {
   switch (kind) {
-    case Kind::kNative: return "native";
-    case Kind::kWasmModule: return "wasm-module";
-    case Kind::kWasmComponent: return "wasm-component";
-    case Kind::kWasmText: return "wasm-text";
+    case Kind::kNative:
+      return "native";
+    case Kind::kWasmModule:
+      return "wasm-module";
+    case Kind::kWasmComponent:
+      return "wasm-component";
+    case Kind::kWasmText:
+      return "wasm-text";
   }
   return "unknown";
 }

@@ -21,9 +21,9 @@ struct Verdict {
                          ///< native programs that were not found (exec decides)
   std::string function;  ///< wasm: export named after '#', empty for the default
   std::string reason;    ///< in words, for state, log and `amphora detect`
-  std::string why_not;   ///< native by default (binfmt_misc may know it): why not wasm, why not wat;
-                         ///< added to the error when exec then fails. Empty for a sure verdict
-  UniqueFd module;       ///< wasm kinds: the file, regular, opened read-only
+  std::string why_not;  ///< native by default (binfmt_misc may know it): why not wasm, why not wat;
+                        ///< added to the error when exec then fails. Empty for a sure verdict
+  UniqueFd module;      ///< wasm kinds: the file, regular, opened read-only
 };
 
 }  // namespace amphora::detect

@@ -6,12 +6,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <limits.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "executor/base/path.h"
 
@@ -95,8 +96,8 @@ Result<void> View::add(const oci::Mount& mount) {
     return std::unexpected(std::move(place).error());
   }
   Mount made{.path = std::move(*place), .from = mount.source, .type = mount.type, .fd = {}};
-  static constexpr std::string_view kEmptyTypes[] = {"tmpfs",  "proc",    "sysfs",  "devpts", "mqueue",
-                                                     "cgroup", "cgroup2", "devtmpfs"};
+  static constexpr std::string_view kEmptyTypes[] = {"tmpfs",  "proc",   "sysfs",   "devpts",
+                                                     "mqueue", "cgroup", "cgroup2", "devtmpfs"};
   if (mount.type == "bind" || has_option(mount, "bind") || has_option(mount, "rbind")) {
     made.source = Source::kBind;
   } else if (std::ranges::find(kEmptyTypes, mount.type) == std::end(kEmptyTypes)) {
@@ -180,8 +181,9 @@ Result<View::Place> View::enter(const Place& from, const std::string& name) {
   Place place{.path = fmt::format("{}/{}", from.path == "/" ? "" : from.path, name), .owned = {}};
   if (Mount* mount = mount_at(place.path)) return enter_mount(*mount);
   if (from.opaque != nullptr) {
-    return fail(Errc::kUnsupported, fmt::format("{}: lies in a mount of type {} that is not made yet",
-                                                place.path, from.opaque->type));
+    return fail(Errc::kUnsupported,
+                fmt::format("{}: lies in a mount of type {} that is not made yet", place.path,
+                            from.opaque->type));
   }
   int err = ENOENT;
   if (from.fd >= 0) {
@@ -213,8 +215,9 @@ Result<View::Place> View::walk(std::string path, bool may_miss) {
       next = Place{.path = fmt::format("{}/{}", steps.back().path, name), .owned = {}};
     }
     if (!next) return next;
-    struct stat info {};
-    if (next->owned && ::fstat(next->fd, &info) != 0) return fail_errno(errno, "stat " + next->path);
+    struct stat info{};
+    if (next->owned && ::fstat(next->fd, &info) != 0)
+      return fail_errno(errno, "stat " + next->path);
     if (!S_ISLNK(info.st_mode)) {
       steps.push_back(std::move(*next));
       continue;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// View: the container's files as its processes will see them, before the spec's mounts exist. Paths are
-// resolved as the kernel would do inside: symlinks stay in the root, a later mount hides what lies
-// under it, a bind shows its source. Everything is opened O_PATH, so that looking never blocks on a FIFO
-// and never touches a device. Not here: which names are tried, and what the file is.
+// View: the container's files as its processes will see them, before the spec's mounts exist. Paths
+// are resolved as the kernel would do inside: symlinks stay in the root, a later mount hides what
+// lies under it, a bind shows its source. Everything is opened O_PATH, so that looking never blocks
+// on a FIFO and never touches a device. Not here: which names are tried, and what the file is.
 #pragma once
 
 #include <span>
@@ -17,14 +17,14 @@ namespace amphora::detect {
 
 class View {
  public:
-  /// `rootfs_fd` and `bundle_fd` (base of relative bind sources) are borrowed. With `mounts_made` the
-  /// mounts are in place below `rootfs_fd` already and `mounts` is not looked at.
+  /// `rootfs_fd` and `bundle_fd` (base of relative bind sources) are borrowed. With `mounts_made`
+  /// the mounts are in place below `rootfs_fd` already and `mounts` is not looked at.
   static Result<View> make(int rootfs_fd, int bundle_fd, std::span<const oci::Mount> mounts,
                            bool mounts_made);
 
   /// The file at an absolute path of the container, O_PATH, never a symlink. The error's class is
-  /// kNotFound where the container would not find it either, kUnsupported where only the mount itself
-  /// could tell (a filesystem that is not mounted yet), else kSystem.
+  /// kNotFound where the container would not find it either, kUnsupported where only the mount
+  /// itself could tell (a filesystem that is not mounted yet), else kSystem.
   Result<UniqueFd> lookup(const std::string& path);
 
  private:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The config.json that `amphora spec` writes: member for member what runc 1.1 writes, so that bundles
-// and the scripts that edit them are interchangeable. ociVersion is the lowest release that knows all
-// members used, so that older runtimes take the bundle too.
+// The config.json that `amphora spec` writes: member for member what runc 1.1 writes, so that
+// bundles and the scripts that edit them are interchangeable. ociVersion is the lowest release that
+// knows all members used, so that older runtimes take the bundle too.
 #include <nlohmann/json.hpp>
 
 #include "executor/oci/spec.h"
@@ -14,21 +14,18 @@ using Json = nlohmann::ordered_json;
 
 Json process() {
   const Json capabilities = {"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"};
-  return {{"terminal", true},
-          {"user", {{"uid", 0}, {"gid", 0}}},
-          {"args", Json::array({"sh"})},
-          {"env", Json::array({"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                               "TERM=xterm"})},
-          {"cwd", "/"},
-          // Nothing inheritable: CVE-2022-29162.
-          {"capabilities",
-           {{"bounding", capabilities},
-            {"effective", capabilities},
-            {"permitted", capabilities},
-            {"ambient", capabilities}}},
-          {"rlimits",
-           Json::array({Json{{"type", "RLIMIT_NOFILE"}, {"hard", 1024}, {"soft", 1024}}})},
-          {"noNewPrivileges", true}};
+  return {
+      {"terminal", true},
+      {"user", {{"uid", 0}, {"gid", 0}}},
+      {"args", Json::array({"sh"})},
+      {"env", Json::array({"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                           "TERM=xterm"})},
+      {"cwd", "/"},
+      // Nothing inheritable (CVE-2022-29162), and so nothing ambient either, as in runc since 1.2.
+      {"capabilities",
+       {{"bounding", capabilities}, {"effective", capabilities}, {"permitted", capabilities}}},
+      {"rlimits", Json::array({Json{{"type", "RLIMIT_NOFILE"}, {"hard", 1024}, {"soft", 1024}}})},
+      {"noNewPrivileges", true}};
 }
 
 Json mount(const char* destination, const char* type, const char* source, Json options = Json()) {
@@ -43,7 +40,8 @@ Json mounts(bool rootless) {
     for (const char* option : options) out.push_back(option);
     return out;
   };
-  // Without privilege gid 5 is not mapped, and sysfs needs a network namespace of the container's own.
+  // Without privilege gid 5 is not mapped, and sysfs needs a network namespace of the container's
+  // own.
   Json pts = list({"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"});
   if (!rootless) pts.push_back("gid=5");
   return Json::array(
@@ -75,9 +73,9 @@ Json linux_object(bool rootless) {
     namespaces.push_back(Json{{"type", kind}});
   }
   out["namespaces"] = std::move(namespaces);
-  out["maskedPaths"] = {"/proc/acpi",         "/proc/asound",      "/proc/kcore",
-                        "/proc/keys",         "/proc/latency_stats", "/proc/timer_list",
-                        "/proc/timer_stats",  "/proc/sched_debug", "/sys/firmware",
+  out["maskedPaths"] = {"/proc/acpi",        "/proc/asound",        "/proc/kcore",
+                        "/proc/keys",        "/proc/latency_stats", "/proc/timer_list",
+                        "/proc/timer_stats", "/proc/sched_debug",   "/sys/firmware",
                         "/proc/scsi"};
   out["readonlyPaths"] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
   return out;

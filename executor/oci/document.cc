@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Building a Document from nlohmann-json's parse events, and reading scalars out of it. Events, not the
-// library's own tree: a config of 20 KB is then two allocations and no map nodes. The parser keeps its
-// nesting on the heap, so hostile depth cannot overflow the stack; the limits below bound memory.
+// Building a Document from nlohmann-json's parse events, and reading scalars out of it. Events, not
+// the library's own tree: a config of 20 KB is then two allocations and no map nodes. The parser
+// keeps its nesting on the heap, so hostile depth cannot overflow the stack; the limits below bound
+// memory.
 #include "executor/oci/document.h"
-
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <new>
+
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 namespace amphora::oci {
@@ -29,15 +30,21 @@ std::string parse_message(const char* what) {
 
 const char* article(Document::Type type) {
   switch (type) {
-    case Document::Type::kNull: return "null";
+    case Document::Type::kNull:
+      return "null";
     case Document::Type::kFalse:
-    case Document::Type::kTrue: return "a boolean";
+    case Document::Type::kTrue:
+      return "a boolean";
     case Document::Type::kUnsigned:
     case Document::Type::kNegative:
-    case Document::Type::kFloat: return "a number";
-    case Document::Type::kString: return "a string";
-    case Document::Type::kArray: return "an array";
-    case Document::Type::kObject: return "an object";
+    case Document::Type::kFloat:
+      return "a number";
+    case Document::Type::kString:
+      return "a string";
+    case Document::Type::kArray:
+      return "an array";
+    case Document::Type::kObject:
+      return "an object";
   }
   return "unknown";
 }
@@ -57,7 +64,9 @@ class DocumentBuilder {
   }
 
   bool null() { return add(Document::Type::kNull, 0); }
-  bool boolean(bool value) { return add(value ? Document::Type::kTrue : Document::Type::kFalse, 0); }
+  bool boolean(bool value) {
+    return add(value ? Document::Type::kTrue : Document::Type::kFalse, 0);
+  }
   bool number_integer(int64_t value) {
     return add(Document::Type::kNegative, static_cast<uint64_t>(value));
   }
@@ -165,9 +174,13 @@ std::string Document::path(uint32_t index) const {
     return fmt::format("{}[{}]", path, position);
   }
   const auto name = key(node);
-  const bool plain = !name.empty() && name.size() < 64 && std::ranges::all_of(name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-  });
+  const bool plain = !name.empty() && name.size() < 64 &&
+                     std::ranges::all_of(
+                         name,
+                         [](char c) {
+                           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                                  (c >= '0' && c <= '9') || c == '_';
+                         });
   if (!plain) return fmt::format("{}[\"{}\"]", path, name.substr(0, 128));
   return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
 }
@@ -182,7 +195,8 @@ void Document::fail(uint32_t index, std::string_view what) {
 void Document::fail_member(uint32_t index, std::string_view name, std::string_view what) {
   if (error_) return;
   const auto where = path(index);
-  error_.emplace(Errc::kInvalid, fmt::format("{}{}{}: {}", where, where.empty() ? "" : ".", name, what));
+  error_.emplace(Errc::kInvalid,
+                 fmt::format("{}{}{}: {}", where, where.empty() ? "" : ".", name, what));
 }
 
 bool expect(Value value, Document::Type type) {
@@ -223,7 +237,8 @@ bool read_signed(Value value, int64_t low, int64_t high, int64_t& out) {
     return false;
   }
   const auto number = static_cast<int64_t>(node.bits);
-  const bool too_big = !negative && node.bits > static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+  const bool too_big =
+      !negative && node.bits > static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
   if (too_big || number < low || number > high) {
     const auto shown = negative ? fmt::format("{}", number) : fmt::format("{}", node.bits);
     value.fail(fmt::format("{} is out of range ({} to {})", shown, low, high));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Document: one parsed JSON text as a flat array of nodes, filled by nlohmann-json's event parser; and
-// Value and Object, cursors into it. Reading never throws and never stops: the first thing found wrong
-// is kept with its member path ("process.rlimits[2].hard: ..."), everything after it reads as absent,
-// and the caller asks once, at the end. Here belongs how JSON becomes C++ values; not here: what the
-// members of a spec mean. Private to executor/oci.
+// Document: one parsed JSON text as a flat array of nodes, filled by nlohmann-json's event parser;
+// and Value and Object, cursors into it. Reading never throws and never stops: the first thing
+// found wrong is kept with its member path ("process.rlimits[2].hard: ..."), everything after it
+// reads as absent, and the caller asks once, at the end. Here belongs how JSON becomes C++ values;
+// not here: what the members of a spec mean. Private to executor/oci.
 #pragma once
 
 #include <concepts>
@@ -26,7 +26,17 @@ inline constexpr uint32_t kMaxJsonNodes = 1U << 18;
 
 class Document {
  public:
-  enum class Type : uint8_t { kNull, kFalse, kTrue, kUnsigned, kNegative, kFloat, kString, kArray, kObject };
+  enum class Type : uint8_t {
+    kNull,
+    kFalse,
+    kTrue,
+    kUnsigned,
+    kNegative,
+    kFloat,
+    kString,
+    kArray,
+    kObject
+  };
 
   /// 32 bytes, so that a 20 KB config stays in the first-level cache's reach.
   struct Node {
@@ -46,7 +56,9 @@ class Document {
     if (node.type != Type::kString) return {};
     return {&text_[node.bits], node.size};
   }
-  std::string_view key(const Node& node) const noexcept { return {&text_[node.key], node.key_size}; }
+  std::string_view key(const Node& node) const noexcept {
+    return {&text_[node.key], node.key_size};
+  }
   /// "process.rlimits[2].hard"; empty for the root.
   std::string path(uint32_t index) const;
 
@@ -178,8 +190,8 @@ class Object {
   bool is_object_ = false;
 };
 
-/// Parses `json`, lets `read(Value, T&)` fill a T, and answers the T or what was wrong. The door where
-/// exceptions of the JSON library and of allocation end.
+/// Parses `json`, lets `read(Value, T&)` fill a T, and answers the T or what was wrong. The door
+/// where exceptions of the JSON library and of allocation end.
 template <class T>
 Result<T> read_document(std::string_view json);
 

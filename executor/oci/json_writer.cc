@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Escapes and layout of Go's encoding/json. Bytes that are not UTF-8 (paths may have them) become the
-// replacement character, as there.
+// Escapes and layout of Go's encoding/json. Bytes that are not UTF-8 (paths may have them) become
+// the replacement character, as there.
 #include "executor/oci/json_writer.h"
 
 #include <fmt/format.h>
@@ -33,15 +33,22 @@ size_t sequence(std::string_view text, size_t at) {
 /// The escape of an ASCII character, or nothing.
 std::string escape(char c) {
   switch (c) {
-    case '"': return "\\\"";
-    case '\\': return "\\\\";
-    case '\n': return "\\n";
-    case '\r': return "\\r";
-    case '\t': return "\\t";
+    case '"':
+      return "\\\"";
+    case '\\':
+      return "\\\\";
+    case '\n':
+      return "\\n";
+    case '\r':
+      return "\\r";
+    case '\t':
+      return "\\t";
     case '<':
     case '>':
-    case '&': return fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    default: break;
+    case '&':
+      return fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    default:
+      break;
   }
   const auto byte = static_cast<unsigned char>(c);
   return byte < 0x20 ? fmt::format("\\u{:04x}", byte) : std::string();

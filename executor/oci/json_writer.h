@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// JsonWriter: writes small JSON texts exactly as Go's encoding/json does (its escapes, its indentation),
-// because software compares and parses runc's output. Members in the order of the calls. Private to
-// executor/oci.
+// JsonWriter: writes small JSON texts exactly as Go's encoding/json does (its escapes, its
+// indentation), because software compares and parses runc's output. Members in the order of the
+// calls. Private to executor/oci.
 #pragma once
 
 #include <cstdint>

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The doors of the parser (load_spec, parse_*) and the top level of config.json: version, root, mounts,
-// hooks, annotations. The objects below `process`, `linux` and `linux.resources` have files of their
-// own beside this one.
+// The doors of the parser (load_spec, parse_*) and the top level of config.json: version, root,
+// mounts, hooks, annotations. The objects below `process`, `linux` and `linux.resources` have files
+// of their own beside this one.
 #include "executor/oci/spec.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "executor/base/fd.h"
 #include "executor/oci/spec_readers.h"
@@ -47,8 +47,8 @@ bool is_supported_version(std::string_view version) {
   if (version.empty()) return true;
   if (version.size() == 1 || (version[0] != '-' && version[0] != '+')) return false;
   return std::ranges::all_of(version.substr(1), [](char c) {
-    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-' ||
-           c == '+';
+    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
+           c == '-' || c == '+';
   });
 }
 
@@ -67,7 +67,8 @@ void read(Value value, Annotations& out) { read_annotations(Object(value), out.m
 }  // namespace
 
 void check_absolute(const Object& object, std::string_view name, const std::string& path) {
-  if (!path.starts_with('/')) object.fail(name, fmt::format("\"{}\" is not an absolute path", path));
+  if (!path.starts_with('/'))
+    object.fail(name, fmt::format("\"{}\" is not an absolute path", path));
 }
 
 void read_id(Value value, uint32_t& out) {

@@ -15,7 +15,9 @@
 
 namespace amphora::oci {
 
-struct ConsoleSize { uint16_t height = 0, width = 0; };
+struct ConsoleSize {
+  uint16_t height = 0, width = 0;
+};
 struct User {
   uint32_t uid = 0, gid = 0;
   std::optional<uint32_t> umask;
@@ -24,15 +26,23 @@ struct User {
 struct Capabilities {  // names as in the spec: "CAP_CHOWN"
   std::vector<std::string> bounding, effective, inheritable, permitted, ambient;
 };
-struct Rlimit { std::string type; uint64_t soft = 0, hard = 0; };
+struct Rlimit {
+  std::string type;
+  uint64_t soft = 0, hard = 0;
+};
 struct Scheduler {
   std::string policy;
   int32_t nice = 0, priority = 0;
   std::vector<std::string> flags;
   uint64_t runtime = 0, deadline = 0, period = 0;
 };
-struct IoPriority { std::string priority_class; int priority = 0; };
-struct ExecCpuAffinity { std::string initial, final; };
+struct IoPriority {
+  std::string priority_class;
+  int priority = 0;
+};
+struct ExecCpuAffinity {
+  std::string initial, final;
+};
 struct Process {
   bool terminal = false;
   std::optional<ConsoleSize> console_size;
@@ -49,8 +59,13 @@ struct Process {
   std::optional<ExecCpuAffinity> exec_cpu_affinity;
 };
 
-struct Root { std::string path; bool readonly = false; };
-struct IdMapping { uint32_t container_id = 0, host_id = 0, size = 0; };
+struct Root {
+  std::string path;
+  bool readonly = false;
+};
+struct IdMapping {
+  uint32_t container_id = 0, host_id = 0, size = 0;
+};
 struct Mount {
   std::string destination, type, source;
   std::vector<std::string> options;
@@ -63,23 +78,32 @@ struct Hook {
   std::optional<int> timeout;  // seconds, > 0
 };
 struct Hooks {
-  std::vector<Hook> prestart, create_runtime, create_container, start_container, poststart, poststop;
+  std::vector<Hook> prestart, create_runtime, create_container, start_container, poststart,
+      poststop;
 };
 
 enum class NamespaceKind : uint8_t { kPid, kNetwork, kMount, kIpc, kUts, kUser, kCgroup, kTime };
-struct Namespace { NamespaceKind kind{}; std::string path; };  // empty path: a new one
-struct TimeOffset { int64_t secs = 0; uint32_t nanosecs = 0; };
+struct Namespace {
+  NamespaceKind kind{};
+  std::string path;
+};  // empty path: a new one
+struct TimeOffset {
+  int64_t secs = 0;
+  uint32_t nanosecs = 0;
+};
 struct Device {
   char type = 'c';  // c, u, b, p
   std::string path;
   int64_t major = 0, minor = 0;
   std::optional<uint32_t> file_mode, uid, gid;
 };
-struct NetDevice { std::string name; };
+struct NetDevice {
+  std::string name;
+};
 
 struct DeviceRule {
   bool allow = false;
-  char type = 'a';  // a, c, b
+  char type = 'a';                      // a, c, b
   std::optional<int64_t> major, minor;  // nullopt: any
   std::string access;                   // letters of "rwm"
 };
@@ -93,17 +117,34 @@ struct CpuLimits {
   std::optional<int64_t> quota, realtime_runtime, idle;
   std::string cpus, mems;
 };
-struct WeightDevice { int64_t major = 0, minor = 0; std::optional<uint16_t> weight, leaf_weight; };
-struct ThrottleDevice { int64_t major = 0, minor = 0; uint64_t rate = 0; };
+struct WeightDevice {
+  int64_t major = 0, minor = 0;
+  std::optional<uint16_t> weight, leaf_weight;
+};
+struct ThrottleDevice {
+  int64_t major = 0, minor = 0;
+  uint64_t rate = 0;
+};
 struct BlockIo {
   std::optional<uint16_t> weight, leaf_weight;
   std::vector<WeightDevice> weight_device;
   std::vector<ThrottleDevice> read_bps, write_bps, read_iops, write_iops;
 };
-struct HugepageLimit { std::string page_size; uint64_t limit = 0; };
-struct InterfacePriority { std::string name; uint32_t priority = 0; };
-struct NetworkLimits { std::optional<uint32_t> class_id; std::vector<InterfacePriority> priorities; };
-struct RdmaLimit { std::optional<uint32_t> hca_handles, hca_objects; };
+struct HugepageLimit {
+  std::string page_size;
+  uint64_t limit = 0;
+};
+struct InterfacePriority {
+  std::string name;
+  uint32_t priority = 0;
+};
+struct NetworkLimits {
+  std::optional<uint32_t> class_id;
+  std::vector<InterfacePriority> priorities;
+};
+struct RdmaLimit {
+  std::optional<uint32_t> hca_handles, hca_objects;
+};
 struct Resources {
   std::vector<DeviceRule> devices;
   std::optional<MemoryLimits> memory;
@@ -116,7 +157,11 @@ struct Resources {
   std::map<std::string, std::string> unified;
 };
 
-struct SyscallArg { uint32_t index = 0; uint64_t value = 0, value_two = 0; std::string op; };
+struct SyscallArg {
+  uint32_t index = 0;
+  uint64_t value = 0, value_two = 0;
+  std::string op;
+};
 struct SyscallRule {
   std::vector<std::string> names;
   std::string action;
@@ -137,8 +182,14 @@ struct IntelRdt {
   std::string l3_cache_schema, mem_bw_schema;
   bool enable_monitoring = false;
 };
-struct MemoryPolicy { std::string mode, nodes; std::vector<std::string> flags; };
-struct Personality { std::string domain; std::vector<std::string> flags; };
+struct MemoryPolicy {
+  std::string mode, nodes;
+  std::vector<std::string> flags;
+};
+struct Personality {
+  std::string domain;
+  std::vector<std::string> flags;
+};
 
 struct Linux {
   std::vector<Namespace> namespaces;
@@ -183,7 +234,8 @@ Result<Process> parse_process(std::string_view json);
 Result<Resources> parse_resources(std::string_view json);
 /// Only the annotations of a config.json, without building anything else (shim start path).
 Result<std::map<std::string, std::string>> parse_annotations(std::string_view json);
-/// The default bundle's config.json, as `amphora spec` writes it (tabs, no newline at the end, as runc).
+/// The default bundle's config.json, as `amphora spec` writes it (tabs, no newline at the end, as
+/// runc).
 std::string default_spec_json(bool rootless);
 
 }  // namespace amphora::oci

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The spec's linux object without its resources: namespaces, id mappings, devices, sysctl, seccomp,
-// paths, RDT, memory policy. Names that a library knows better (system calls, actions) stay text here.
-#include <fmt/format.h>
-
+// paths, RDT, memory policy. Names that a library knows better (system calls, actions) stay text
+// here.
 #include <algorithm>
 #include <array>
+
+#include <fmt/format.h>
 
 #include "executor/oci/spec_readers.h"
 
@@ -40,8 +41,8 @@ void check_namespaces(const Object& object, const std::vector<Namespace>& namesp
   }
 }
 
-/// Dots and slashes separate ("net.ipv4.conf.eth0/1.mtu"); neither may leave an empty component, which
-/// would be "." or ".." or nothing below /proc/sys.
+/// Dots and slashes separate ("net.ipv4.conf.eth0/1.mtu"); neither may leave an empty component,
+/// which would be "." or ".." or nothing below /proc/sys.
 bool is_sysctl_key(std::string_view key) {
   bool component = false;
   for (const char c : key) {
@@ -52,7 +53,8 @@ bool is_sysctl_key(std::string_view key) {
   return component;
 }
 
-void check_paths(const Object& object, std::string_view name, const std::vector<std::string>& paths) {
+void check_paths(const Object& object, std::string_view name,
+                 const std::vector<std::string>& paths) {
   for (const auto& path : paths) check_absolute(object, name, path);
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The spec's process object, in config.json and alone (exec): arguments, environment, user,
 // capabilities, limits, scheduling. Capability and scheduler names stay text here.
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
+
+#include <fmt/format.h>
 
 #include "executor/oci/spec_readers.h"
 
@@ -13,10 +13,10 @@ namespace amphora::oci {
 namespace {
 
 constexpr std::array<std::string_view, 16> kRlimits = {
-    "RLIMIT_AS",      "RLIMIT_CORE",   "RLIMIT_CPU",   "RLIMIT_DATA",
-    "RLIMIT_FSIZE",   "RLIMIT_LOCKS",  "RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE",
-    "RLIMIT_NICE",    "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_RSS",
-    "RLIMIT_RTPRIO",  "RLIMIT_RTTIME", "RLIMIT_SIGPENDING", "RLIMIT_STACK"};
+    "RLIMIT_AS",     "RLIMIT_CORE",   "RLIMIT_CPU",        "RLIMIT_DATA",
+    "RLIMIT_FSIZE",  "RLIMIT_LOCKS",  "RLIMIT_MEMLOCK",    "RLIMIT_MSGQUEUE",
+    "RLIMIT_NICE",   "RLIMIT_NOFILE", "RLIMIT_NPROC",      "RLIMIT_RSS",
+    "RLIMIT_RTPRIO", "RLIMIT_RTTIME", "RLIMIT_SIGPENDING", "RLIMIT_STACK"};
 
 void check_rlimits(const Object& object, const std::vector<Rlimit>& limits) {
   unsigned seen = 0;
@@ -133,7 +133,8 @@ void read(Value value, Process& out) {
   check_env(object);
   check_rlimits(object, out.rlimits);
   if (out.oom_score_adj && (*out.oom_score_adj < -1000 || *out.oom_score_adj > 1000)) {
-    object.fail("oomScoreAdj", fmt::format("{} is out of range (-1000 to 1000)", *out.oom_score_adj));
+    object.fail("oomScoreAdj",
+                fmt::format("{} is out of range (-1000 to 1000)", *out.oom_score_adj));
   }
 }
 

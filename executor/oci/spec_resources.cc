@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The spec's linux.resources object, in config.json and alone (update). Only shapes and ranges: what a
-// cgroup hierarchy can take is known to executor/cgroup.
-#include <fmt/format.h>
-
+// The spec's linux.resources object, in config.json and alone (update). Only shapes and ranges:
+// what a cgroup hierarchy can take is known to executor/cgroup.
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "executor/oci/spec_readers.h"
 

@@ -3,10 +3,10 @@
 // `amphora state` (runc's members in runc's order), and the rule for container ids.
 #include "executor/oci/state.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
+
+#include <fmt/format.h>
 
 #include "executor/oci/json_writer.h"
 #include "executor/oci/spec_readers.h"
@@ -65,11 +65,16 @@ void read(Value value, State& out) {
 
 const char* to_string(Status status) noexcept {
   switch (status) {
-    case Status::kCreating: return "creating";
-    case Status::kCreated: return "created";
-    case Status::kRunning: return "running";
-    case Status::kPaused: return "paused";
-    case Status::kStopped: return "stopped";
+    case Status::kCreating:
+      return "creating";
+    case Status::kCreated:
+      return "created";
+    case Status::kRunning:
+      return "running";
+    case Status::kPaused:
+      return "paused";
+    case Status::kStopped:
+      return "stopped";
   }
   return "unknown";
 }
@@ -84,8 +89,9 @@ Result<void> check_id(std::string_view id) {
            c == '+' || c == '-' || c == '.';
   });
   if (!plain || id == "." || id == "..") {
-    return fail(Errc::kInvalid,
-                "container id: only letters, digits and _ + - . are allowed, and not . or .. alone");
+    return fail(
+        Errc::kInvalid,
+        "container id: only letters, digits and _ + - . are allowed, and not . or .. alone");
   }
   return {};
 }
@@ -122,15 +128,17 @@ Result<State> parse_state(std::string_view json) {
   auto state = read_document<State>(json);
   if (!state) return std::unexpected(std::move(state).error().context("state.json"));
   if (state->version > kStateVersion) {
-    return fail(Errc::kUnsupported, fmt::format("state.json: version {} is newer than {}, the newest known",
-                                                state->version, kStateVersion));
+    return fail(Errc::kUnsupported,
+                fmt::format("state.json: version {} is newer than {}, the newest known",
+                            state->version, kStateVersion));
   }
   return state;
 }
 
 namespace {
 
-void write_state(JsonWriter& json, std::string_view key, const State& state, Status status, int pid) {
+void write_state(JsonWriter& json, std::string_view key, const State& state, Status status,
+                 int pid) {
   json.open(key, '{');
   json.text("ociVersion", state.oci_version);
   json.text("id", state.id);

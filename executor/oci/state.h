@@ -22,24 +22,25 @@ const char* to_string(Status status) noexcept;
 /// Container id rule of runc: letters, digits and "_+-.", not "." or "..", at most 1024 bytes.
 Result<void> check_id(std::string_view id);
 
-/// The record in the state directory. A newer amphora reads older ones: unknown members are kept out,
-/// absent ones have defaults; `version` rises only when an old reader would misunderstand.
+/// The record in the state directory. A newer amphora reads older ones: unknown members are kept
+/// out, absent ones have defaults; `version` rises only when an old reader would misunderstand.
 struct State {
   int version = 1;
   std::string id, bundle, rootfs, created;  // absolute paths; created: RFC 3339, nanoseconds, UTC
   std::string oci_version;
-  int pid = 0;                  // init, in the host's pid namespace; 0: none was ever made
-  uint64_t start_time = 0;      // of init, /proc/PID/stat field 22
-  std::string kind;             // "native", "wasm-module", ...
-  std::string reason;           // detection's words
-  std::string cgroups_path;     // spec's linux.cgroupsPath as given
-  std::map<std::string, std::string> cgroup_dirs;  // hierarchy -> path below its mount; "" = unified
-  std::string systemd_unit;     // scope made by the systemd driver, empty if none
+  int pid = 0;               // init, in the host's pid namespace; 0: none was ever made
+  uint64_t start_time = 0;   // of init, /proc/PID/stat field 22
+  std::string kind;          // "native", "wasm-module", ...
+  std::string reason;        // detection's words
+  std::string cgroups_path;  // spec's linux.cgroupsPath as given
+  std::map<std::string, std::string>
+      cgroup_dirs;           // hierarchy -> path below its mount; "" = unified
+  std::string systemd_unit;  // scope made by the systemd driver, empty if none
   bool own_pid_namespace = false;
-  bool removed_by_shim = false; // delete has been done; what is left is bookkeeping
-  std::optional<int> exit_code; // recorded by who reaped init
-  std::string exited_at;        // RFC 3339
-  std::vector<Hook> poststop;   // for delete after the bundle is gone
+  bool removed_by_shim = false;  // delete has been done; what is left is bookkeeping
+  std::optional<int> exit_code;  // recorded by who reaped init
+  std::string exited_at;         // RFC 3339
+  std::vector<Hook> poststop;    // for delete after the bundle is gone
   std::map<std::string, std::string> annotations;
 };
 

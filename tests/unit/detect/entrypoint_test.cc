@@ -3,8 +3,6 @@
 #include "detect/entrypoint.h"
 
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -12,6 +10,9 @@
 
 #include <filesystem>
 #include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "detect/detect.h"
 
@@ -76,13 +77,14 @@ TEST_F(Files, UnreadableFileIsNativeWithTheReason) {
   const pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    if (::geteuid() == 0 && (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0)) {
+    if (::geteuid() == 0 &&
+        (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0)) {
       _exit(2);
     }
     const auto verdict = detect(spec_, p, root_fd_.get(), nullptr);
-    const bool right = verdict && verdict->kind == Kind::kNative && verdict->path == "/app" &&
-                       verdict->why_not ==
-                           "whether /app is wasm is not known: open /app: Permission denied";
+    const bool right =
+        verdict && verdict->kind == Kind::kNative && verdict->path == "/app" &&
+        verdict->why_not == "whether /app is wasm is not known: open /app: Permission denied";
     if (!right && verdict) ::dprintf(2, "got: %s\n", verdict->why_not.c_str());
     _exit(right ? 0 : 1);
   }
@@ -128,7 +130,7 @@ TEST_F(Files, ModuleIsTheFileAndCloseOnExec) {
   p.args = {"/app"};
   const auto verdict = detect(spec_, p, root_fd_.get(), nullptr);
   ASSERT_TRUE(verdict) << verdict.error().what();
-  struct stat by_fd {}, by_name {};
+  struct stat by_fd{}, by_name{};
   ASSERT_EQ(::fstat(verdict->module.get(), &by_fd), 0);
   ASSERT_EQ(::stat((root_ / "app").c_str(), &by_name), 0);
   EXPECT_EQ(by_fd.st_ino, by_name.st_ino);

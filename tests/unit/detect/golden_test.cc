@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every file of tests/golden/detect is a container (files, spec) and the verdict expected of it, and
-// every row of docs/detection.md names one. Needs no root: files live in a temporary directory, and a
-// stand-in answers for the wat parser. AMPHORA_UPDATE_GOLDEN=1 rewrites the verdicts, for review.
+// Every file of tests/golden/detect is a container (files, spec) and the verdict expected of it,
+// and every row of docs/detection.md names one. Needs no root: files live in a temporary directory,
+// and a stand-in answers for the wat parser. AMPHORA_UPDATE_GOLDEN=1 rewrites the verdicts, for
+// review.
 #include <fcntl.h>
-#include <fmt/format.h>
-#include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +15,9 @@
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
 
 #include "detect/detect.h"
 
@@ -107,7 +109,8 @@ class Golden : public testing::TestWithParam<std::string> {
     }
   }
 
-  static void write(const fs::path& path, const std::string& form, std::string content, size_t size) {
+  static void write(const fs::path& path, const std::string& form, std::string content,
+                    size_t size) {
     if (form == "hex") {
       std::istringstream in(content);
       content.clear();
@@ -175,7 +178,8 @@ TEST(DetectionDocument, EachRowNamesAGoldenFileAndEachFileHasARow) {
   std::set<std::string> named;
   size_t rows = 0;
   for (std::string line; std::getline(in, line);) {
-    if (!line.starts_with("| ") || line.starts_with("| ---") || line.contains("| example |")) continue;
+    if (!line.starts_with("| ") || line.starts_with("| ---") || line.contains("| example |"))
+      continue;
     ++rows;
     bool found = false;
     constexpr std::string_view kFolder = "golden/detect/";

@@ -2,9 +2,9 @@
 // First bytes and the search for a text's first token.
 #include "detect/magic.h"
 
-#include <gtest/gtest.h>
-
 #include <string_view>
+
+#include <gtest/gtest.h>
 
 namespace amphora::detect {
 namespace {
@@ -15,7 +15,9 @@ using Answer = WatScan::Answer;
 std::span<const std::byte> bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 TEST(Classify, KnowsEachMagic) {
-  EXPECT_EQ(classify(bytes("\x7f" "ELF\x02"sv)), Format::kElf);
+  EXPECT_EQ(classify(bytes("\x7f"
+                           "ELF\x02"sv)),
+            Format::kElf);
   EXPECT_EQ(classify(bytes("#!/bin/sh")), Format::kScript);
   EXPECT_EQ(classify(bytes("\0asm\x01\0\0\0"sv)), Format::kWasm);
   EXPECT_EQ(classify(bytes("\0asm\x0d\0\x01\0"sv)), Format::kComponent);
@@ -26,7 +28,9 @@ TEST(Classify, WantsTheWholeMagic) {
   EXPECT_EQ(classify(bytes("\0asm\x01\0\0"sv)), Format::kUnknown);
   EXPECT_EQ(classify(bytes("\0asm\x02\0\0\0"sv)), Format::kUnknown);
   EXPECT_EQ(classify(bytes("\0asm\x0d\0\0\0"sv)), Format::kUnknown);
-  EXPECT_EQ(classify(bytes("\x7f" "EL"sv)), Format::kUnknown);
+  EXPECT_EQ(classify(bytes("\x7f"
+                           "EL"sv)),
+            Format::kUnknown);
   EXPECT_EQ(classify(bytes("")), Format::kUnknown);
 }
 

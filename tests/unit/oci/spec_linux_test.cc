@@ -12,7 +12,8 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 
 Result<Spec> parse(const std::string& members) {
-  return parse_spec(R"({"ociVersion": "1.3.0", "root": {"path": "r"}, "linux": {)" + members + "}}");
+  return parse_spec(R"({"ociVersion": "1.3.0", "root": {"path": "r"}, "linux": {)" + members +
+                    "}}");
 }
 Linux linux_of(const std::string& members) {
   auto spec = parse(members);
@@ -48,10 +49,12 @@ TEST(Linux, ReadsNamespacesAndMaps) {
 }
 
 TEST(Linux, ReadsDevicesAndTheRest) {
-  const auto l = linux_of(R"("devices": [{"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229,
+  const auto l =
+      linux_of(R"("devices": [{"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229,
     "fileMode": 438, "uid": 0, "gid": 5}, {"type": "p", "path": "/dev/pipe"}],
     "netDevices": {"eth0": {"name": "net0"}, "eth1": {}}, "cgroupsPath": "/a/b",
-    "sysctl": {"net.ipv4.conf.eth0/1.mtu": "1", "kernel/shmmax": "2"}, "rootfsPropagation": "rslave",
+    "sysctl": {"net.ipv4.conf.eth0/1.mtu": "1", "kernel/shmmax": "2"},
+    "rootfsPropagation": "rslave",
     "maskedPaths": ["/m"], "readonlyPaths": ["/r"], "mountLabel": "ml",
     "intelRdt": {"closID": "c", "schemata": ["s"], "l3CacheSchema": "l3", "memBwSchema": "mb",
                  "enableMonitoring": true},
@@ -88,10 +91,12 @@ TEST(Linux, ReadsDevicesAndTheRest) {
 
 TEST(Linux, ReadsSeccomp) {
   const auto l = linux_of(R"("seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
-    "architectures": ["SCMP_ARCH_X86_64"], "flags": [], "listenerPath": "/s", "listenerMetadata": "m",
+    "architectures": ["SCMP_ARCH_X86_64"], "flags": [], "listenerPath": "/s",
+    "listenerMetadata": "m",
     "syscalls": [{"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"},
       {"names": ["clone"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1,
-       "args": [{"index": 5, "value": 18446744073709551615, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}]}]})");
+       "args": [{"index": 5, "value": 18446744073709551615, "valueTwo": 2,
+                 "op": "SCMP_CMP_MASKED_EQ"}]}]})");
   ASSERT_TRUE(l.seccomp);
   EXPECT_EQ(l.seccomp->default_action, "SCMP_ACT_ERRNO");
   EXPECT_EQ(l.seccomp->default_errno_ret, 38U);
@@ -114,8 +119,10 @@ TEST(Linux, ReadsSeccomp) {
 
 TEST(Linux, RefusesWithTheMembersPath) {
   const std::pair<const char*, const char*> cases[] = {
-      {R"("namespaces": [{"type": "pid"}, {"type": "pid"}])", "linux.namespaces: pid is listed twice"},
-      {R"("namespaces": [{"type": "net"}])", "linux.namespaces[0].type: \"net\" is not a namespace"},
+      {R"("namespaces": [{"type": "pid"}, {"type": "pid"}])",
+       "linux.namespaces: pid is listed twice"},
+      {R"("namespaces": [{"type": "net"}])",
+       "linux.namespaces[0].type: \"net\" is not a namespace"},
       {R"("namespaces": [{"path": "/x"}])", "linux.namespaces[0].type: missing"},
       {R"("namespaces": [{"type": "pid", "path": "x"}])",
        "linux.namespaces[0].path: \"x\" is not an absolute path"},
@@ -123,9 +130,12 @@ TEST(Linux, RefusesWithTheMembersPath) {
        "linux.timeOffsets: \"realtime\" is neither monotonic nor boottime"},
       {R"("timeOffsets": {"boottime": {"nanosecs": 1000000000}})",
        "linux.timeOffsets.boottime.nanosecs: 1000000000 is out of range (0 to 999999999)"},
-      {R"("devices": [{"type": "x", "path": "/d"}])", "linux.devices[0].type: \"x\" is not one of c, u, b, p"},
-      {R"("devices": [{"type": "c", "path": "d"}])", "linux.devices[0].path: \"d\" is not an absolute path"},
-      {R"("devices": [{"type": "c", "path": "/d", "major": -1}])", "linux.devices[0].major: -1 is negative"},
+      {R"("devices": [{"type": "x", "path": "/d"}])",
+       "linux.devices[0].type: \"x\" is not one of c, u, b, p"},
+      {R"("devices": [{"type": "c", "path": "d"}])",
+       "linux.devices[0].path: \"d\" is not an absolute path"},
+      {R"("devices": [{"type": "c", "path": "/d", "major": -1}])",
+       "linux.devices[0].major: -1 is negative"},
       {R"("devices": [{"type": "c", "path": "/d", "fileMode": "0666"}])",
        "linux.devices[0].fileMode: must be an integer, is a string"},
       {R"("devices": [{"type": "c", "path": "/d", "uid": 4294967295}])",
@@ -134,7 +144,8 @@ TEST(Linux, RefusesWithTheMembersPath) {
       {R"("sysctl": {"/etc/passwd": "1"})", "linux.sysctl: \"/etc/passwd\" is not a sysctl name"},
       {R"("sysctl": {"": "1"})", "linux.sysctl: \"\" is not a sysctl name"},
       {R"("sysctl": {"net.x": 1})", "linux.sysctl[\"net.x\"]: must be a string, is a number"},
-      {R"("rootfsPropagation": "secret")", "linux.rootfsPropagation: \"secret\" is not a mount propagation"},
+      {R"("rootfsPropagation": "secret")",
+       "linux.rootfsPropagation: \"secret\" is not a mount propagation"},
       {R"("maskedPaths": ["a"])", "linux.maskedPaths: \"a\" is not an absolute path"},
       {R"("seccomp": {})", "linux.seccomp.defaultAction: missing"},
       {R"("seccomp": {"defaultAction": "A", "listenerMetadata": "m"})",
@@ -167,7 +178,8 @@ TEST(Resources, ReadsDeviceRules) {
 
 TEST(Resources, ReadsEveryController) {
   const auto r = resources_of(R"(
-    "memory": {"limit": 1, "reservation": 2, "swap": -1, "kernel": 3, "kernelTCP": 4, "swappiness": 60,
+    "memory": {"limit": 1, "reservation": 2, "swap": -1, "kernel": 3, "kernelTCP": 4,
+               "swappiness": 60,
                "disableOOMKiller": true, "useHierarchy": false, "checkBeforeUpdate": true},
     "cpu": {"shares": 1024, "quota": -1, "burst": 5, "period": 100000, "realtimeRuntime": 6,
             "realtimePeriod": 7, "cpus": "0-1", "mems": "0", "idle": 1},
@@ -229,8 +241,10 @@ TEST(Resources, RefuseWithTheMembersPath) {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"devices": [{"allow": true}]})", "devices[0].access: is empty"},
       {R"({"devices": [{"access": ""}]})", "devices[0].access: is empty"},
-      {R"({"devices": [{"access": "rx"}]})", "devices[0].access: \"rx\" has letters other than r, w, m"},
-      {R"({"devices": [{"access": "r", "type": "p"}]})", "devices[0].type: \"p\" is not one of a, b, c"},
+      {R"({"devices": [{"access": "rx"}]})",
+       "devices[0].access: \"rx\" has letters other than r, w, m"},
+      {R"({"devices": [{"access": "r", "type": "p"}]})",
+       "devices[0].type: \"p\" is not one of a, b, c"},
       {R"({"devices": [{"access": "r", "major": -2}]})", "devices[0].major: -2 is negative"},
       {R"({"memory": {"limit": -2}})", "memory.limit: -2 is neither a size nor -1"},
       {R"({"memory": {"limit": 1.5}})", "memory.limit: must be an integer, is a number"},

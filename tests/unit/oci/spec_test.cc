@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// config.json outside of `linux`: versions, root, process, mounts, hooks, annotations; null and unknown
-// members; the default bundle.
+// config.json outside of `linux`: versions, root, process, mounts, hooks, annotations; null and
+// unknown members; the default bundle.
 #include "executor/oci/spec.h"
 
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "executor/base/fd.h"
 
@@ -46,15 +47,16 @@ struct Refused {
 };
 
 TEST(Version, AcceptsOneZeroToOneThree) {
-  for (const char* version : {"1.0.0", "1.0.2-dev", "1.1.0+dev", "1.2.1", "1.3.0", "1.3.17", "1.0.0-rc5"}) {
+  for (const char* version :
+       {"1.0.0", "1.0.2-dev", "1.1.0+dev", "1.2.1", "1.3.0", "1.3.17", "1.0.0-rc5"}) {
     const auto json = std::string(R"({"ociVersion": ")") + version + R"(", "root": {"path": "r"}})";
     EXPECT_EQ(problem(json), "accepted") << version;
   }
 }
 
 TEST(Version, RefusesOthers) {
-  for (const std::string version :
-       {"", "1", "1.0", "0.9.0", "1.4.0", "2.0.0", "1.0.0x", "1.0.0-", "1..0", " 1.0.0", "1.0.0- "}) {
+  for (const std::string version : {"", "1", "1.0", "0.9.0", "1.4.0", "2.0.0", "1.0.0x", "1.0.0-",
+                                    "1..0", " 1.0.0", "1.0.0- "}) {
     const auto json = R"({"ociVersion": ")" + version + R"(", "root": {"path": "r"}})";
     EXPECT_EQ(problem(json),
               "ociVersion: \"" + version + "\" is not supported (1.0.0 to 1.3.x are)");
@@ -72,7 +74,8 @@ TEST(Spec, RefusesWhatIsNoObjectOrHasNoRoot) {
 }
 
 TEST(Spec, ReadsTheTopLevel) {
-  const auto spec = parse_spec(R"({"ociVersion": "1.3.0", "root": {"path": "rootfs", "readonly": true},
+  const auto spec =
+      parse_spec(R"({"ociVersion": "1.3.0", "root": {"path": "rootfs", "readonly": true},
       "hostname": "web", "domainname": "example.org", "annotations": {"a.b/c": "d", "e": ""}})");
   ASSERT_TRUE(spec) << spec.error().what();
   EXPECT_EQ(spec->oci_version, "1.3.0");
@@ -88,7 +91,8 @@ TEST(Spec, ReadsTheTopLevel) {
 
 TEST(Spec, TakesNullForAbsentAndIgnoresTheUnknown) {
   EXPECT_EQ(problem(with(R"("process": null, "mounts": null, "hooks": null, "linux": null,
-      "annotations": null, "hostname": null, "vm": {"x": [1, "\u0000"]}, "solaris": 3)")), "accepted");
+      "annotations": null, "hostname": null, "vm": {"x": [1, "\u0000"]}, "solaris": 3)")),
+            "accepted");
   const auto process = process_of(R"("env": null, "capabilities": null, "rlimits": null,
       "user": {"uid": 0, "gid": 0, "additionalGids": null, "umask": null, "username": "x"},
       "consoleSize": null, "oomScoreAdj": null, "scheduler": null, "terminal": null)");
@@ -153,7 +157,8 @@ TEST(Process, RefusesWithTheMembersPath) {
       {R"("env": ["A=\u0000"])", "process.env[0]: has a NUL byte"},
       {R"("env": "A=1")", "process.env: must be an array, is a string"},
       {R"("env": [7])", "process.env[0]: must be a string, is a number"},
-      {R"("user": {"uid": 4294967295})", "process.user.uid: 4294967295 is out of range (0 to 4294967294)"},
+      {R"("user": {"uid": 4294967295})",
+       "process.user.uid: 4294967295 is out of range (0 to 4294967294)"},
       {R"("user": {"gid": -1})", "process.user.gid: -1 is out of range (0 to 4294967294)"},
       {R"("user": {"uid": "1x"})", "process.user.uid: must be an integer, is a string"},
       {R"("user": {"additionalGids": [0, 4294967296]})",
@@ -216,13 +221,15 @@ TEST(Mounts, AreReadAndChecked) {
   EXPECT_EQ(problem(with(R"("mounts": [{"source": "x"}])")), "mounts[0].destination: missing");
   EXPECT_EQ(problem(with(R"("mounts": [{"destination": "/a\u0000b"}])")),
             "mounts[0].destination: has a NUL byte");
-  EXPECT_EQ(problem(with(R"("mounts": [{"destination": "/a", "uidMappings": [{"containerID": 0}]}])")),
-            "mounts[0].uidMappings[0].hostID: missing");
+  EXPECT_EQ(
+      problem(with(R"("mounts": [{"destination": "/a", "uidMappings": [{"containerID": 0}]}])")),
+      "mounts[0].uidMappings[0].hostID: missing");
 }
 
 TEST(HooksOfTheSpec, AreReadAndChecked) {
   const auto spec = parse_spec(with(R"("hooks": {
-    "prestart": [{"path": "/p"}], "createRuntime": [{"path": "/cr", "args": ["cr", "x"], "env": ["A=b"],
+    "prestart": [{"path": "/p"}], "createRuntime": [{"path": "/cr", "args": ["cr", "x"],
+    "env": ["A=b"],
     "timeout": 5}], "createContainer": [{"path": "/cc"}], "startContainer": [{"path": "/sc"}],
     "poststart": [{"path": "/ps"}], "poststop": [{"path": "/pp"}, {"path": "/pq"}]})"));
   ASSERT_TRUE(spec) << spec.error().what();

@@ -145,15 +145,16 @@ TEST(Status, HasTheSpecsNames) {
 }
 
 TEST(ContainerId, AcceptsRuncsAlphabet) {
-  for (const auto& id : {std::string("a"), std::string("A-b_c+d.e9"), std::string("..."),
-                         std::string(1024, 'x')}) {
+  for (const auto& id :
+       {std::string("a"), std::string("A-b_c+d.e9"), std::string("..."), std::string(1024, 'x')}) {
     EXPECT_TRUE(check_id(id)) << id;
   }
 }
 
 TEST(ContainerId, RefusesWhatIsNoFileName) {
   EXPECT_EQ(check_id("").error().what(), "container id: is empty");
-  EXPECT_EQ(check_id(std::string(1025, 'x')).error().what(), "container id: longer than 1024 bytes");
+  EXPECT_EQ(check_id(std::string(1025, 'x')).error().what(),
+            "container id: longer than 1024 bytes");
   using namespace std::string_view_literals;
   for (const auto id : {"."sv, ".."sv, "a/b"sv, "a b"sv, "a\0"sv, "é"sv, "a\n"sv}) {
     const auto checked = check_id(id);
