@@ -6,9 +6,10 @@
 #include <sys/stat.h>
 
 #include <cstring>
+#include <initializer_list>
 
 #ifdef __x86_64__
-#include <cpuid.h>
+#include <sys/platform/x86.h>
 #endif
 
 namespace amphora::wasm {
@@ -23,14 +24,14 @@ void append_cpu(std::string* out) {
   append(out, ::getauxval(AT_HWCAP));
   append(out, ::getauxval(AT_HWCAP2));
 #ifdef __x86_64__
-  for (const auto [leaf, sub] : {std::pair<unsigned, unsigned>{1, 0}, {7, 0}, {7, 1}, {0xd, 1},
-                                 {0x80000001, 0}}) {
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    __get_cpuid_count(leaf, sub, &a, &b, &c, &d);
-    // Leaf 1's ebx holds the number of the core we happen to run on, 0xd's a size of state.
-    if (leaf == 1 || leaf == 0xd) b = 0;
-    append(out, uint64_t{a} << 32 | b);
-    append(out, uint64_t{c} << 32 | d);
+  // As libc has read them at start: in a virtual machine each CPUID costs 20 microseconds and more.
+  for (const unsigned leaf : {CPUID_INDEX_1, CPUID_INDEX_7, CPUID_INDEX_7_ECX_1, CPUID_INDEX_D_ECX_1,
+                              CPUID_INDEX_80000001}) {
+    const cpuid_feature* feature = __x86_get_cpuid_feature_leaf(leaf);
+    for (int i = 0; i < 4; ++i) {
+      // Leaf 1's ebx holds the number of the core that libc happened to run on.
+      if (leaf != CPUID_INDEX_1 || i != 1) append(out, feature->cpuid_array[i]);
+    }
   }
 #endif
 }

@@ -7,8 +7,8 @@
 #include <cstring>
 
 #ifdef __x86_64__
-#include <cpuid.h>
 #include <immintrin.h>
+#include <sys/platform/x86.h>
 #endif
 
 namespace amphora::wasm {
@@ -96,11 +96,7 @@ __attribute__((target("sha,sse4.1,ssse3"))) void sha_ni_blocks(uint32_t* state, 
   _mm_storeu_si128(words + 1, _mm_alignr_epi8(high, low, 8));
 }
 
-bool has_sha_ni() noexcept {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & (1U << 19)) == 0) return false;  // SSE4.1
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & (1U << 29)) != 0;
-}
+bool has_sha_ni() noexcept { return CPU_FEATURE_ACTIVE(SHA) && CPU_FEATURE_ACTIVE(SSE4_1); }
 #endif
 
 }  // namespace
