@@ -161,7 +161,7 @@ Result<Ended> run(HostProgram& program, const Job& job) {
   return ended;
 }
 
-std::vector<std::string> arguments(const char* task, const HostProgram& program,
+std::vector<std::string> arguments(const char* task, HostProgram& program,
                                    const std::string& engine,
                                    std::span<const std::string> options) {
   std::vector<std::string> args{"compile", "--engine-dir", program.programs().engine_dir, "--engine",

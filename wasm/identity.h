@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "wasm/compile_protocol.h"
-#include "wasm/zygote.h"
+#include "wasm/programs.h"
 
 namespace amphora::wasm {
 

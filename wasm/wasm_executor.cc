@@ -99,7 +99,7 @@ Result<WasmExecutor::Choice> WasmExecutor::choose(const oci::Spec& spec,
 Result<Identity> WasmExecutor::identity(const Choice& choice) {
   std::string options;
   for (const std::string& word : choice.options) options.append(word).push_back('\0');
-  const std::string basis = identity_basis(options_.programs, choice.engine, options);
+  const std::string basis = identity_basis(program_.programs(), choice.engine, options);
   const std::string name = choice.engine + '\0' + basis;
   {
     const std::lock_guard lock(mutex_);

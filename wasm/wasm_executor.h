@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -20,7 +21,7 @@ namespace amphora {
 class WasmExecutor : public Executor {
  public:
   struct Options {
-    wasm::Programs programs;
+    std::optional<wasm::Programs> programs = std::nullopt;  ///< else found when needed
     std::string engine = "wasmtime";  ///< when no annotation names one
     std::string cache_dir = wasm::Cache::default_directory();
     uint64_t cache_size = wasm::Cache::default_size();

@@ -82,10 +82,16 @@ std::string ended(const ExitStatus& status) {
 
 }  // namespace
 
+const Programs& HostProgram::programs() {
+  const std::lock_guard lock(find_mutex_);
+  if (!programs_) programs_ = find_programs();
+  return *programs_;
+}
+
 Result<Process> HostProgram::start_locked(std::span<const std::string> args,
                                           std::span<const int> fds, int error_fd) {
   if (!exe_) {
-    auto sealed = sys::seal_executable(programs_.host.c_str());
+    auto sealed = sys::seal_executable(programs().host.c_str());
     if (!sealed) return std::unexpected(std::move(sealed).error().context("wasm host"));
     exe_ = std::move(*sealed);
   }
@@ -116,7 +122,7 @@ Result<Process> HostProgram::start_locked(std::span<const std::string> args,
   Process process;
   const int err = ::posix_spawn(&process.pid, path.c_str(), &setup.actions, &setup.attributes,
                                 argv.data(), environment);
-  if (err != 0) return fail_errno(err, "start " + programs_.host);
+  if (err != 0) return fail_errno(err, "start " + programs().host);
   children_.add_locked(process.pid);
   process.pidfd.reset(sys::pidfd_open(process.pid, 0));
   if (!process.pidfd) return fail_errno(errno, "open process " + std::to_string(process.pid));

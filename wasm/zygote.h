@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,29 +15,26 @@
 #include "executor/base/fd.h"
 #include "executor/base/process.h"
 #include "executor/setup/exec_plan.h"
+#include "wasm/programs.h"
 
 namespace amphora::wasm {
-
-/// Where our own files are.
-struct Programs {
-  std::string host;        ///< amphora-wasm
-  std::string engine_dir;  ///< libamphora-engine-NAME.so, libamphora-compiler-NAME.so
-};
 
 /// Our own program, opened once, on a read-only mount, so that nothing that runs from it can write it.
 class HostProgram {
  public:
-  HostProgram(Programs programs, Children& children)
+  /// Without `programs` they are looked for when first needed: native containers never ask.
+  HostProgram(std::optional<Programs> programs, Children& children)
       : programs_(std::move(programs)), children_(children) {}
   /// Starts it with `args` behind the program's name; `fds` become 3, 4, ... and `error_fd` its
   /// standard error (-1: /dev/null). In a session of its own, without environment. Called with
   /// Children's mutex held; registered there, and removed by who waits for it.
   Result<Process> start_locked(std::span<const std::string> args, std::span<const int> fds, int error_fd);
-  const Programs& programs() const noexcept { return programs_; }
+  const Programs& programs();
   Children& children() noexcept { return children_; }
 
  private:
-  Programs programs_;
+  std::mutex find_mutex_;  ///< guards programs_ until it is there
+  std::optional<Programs> programs_;
   Children& children_;
   UniqueFd exe_;  ///< guarded by Children's mutex
 };

@@ -59,11 +59,13 @@ typedef struct amphora_preopen {
 
 typedef struct amphora_guest {
   size_t size;
-  int artifact_fd;           /* what compile wrote, verified by the host; mapped, never written */
+  int artifact_fd;           /* what compile wrote, verified by the host; mapped, never written.
+                                For load only: the engine dups what it keeps */
   const char* entry;         /* exported function, NULL: _start, or wasi:cli/run, or http handler */
   const char* const* args;   /* NULL-terminated, args[0] first */
   const char* const* env;    /* NULL-terminated "K=V" */
-  const amphora_preopen* preopens;
+  const amphora_preopen* preopens; /* open in run, too; the first is the working directory if its
+                                      name is absolute (wasi:cli initial-cwd) */
   size_t preopen_count;
   int stdio[3];              /* borrowed; -1: closed */
   int listen_fd;             /* http: a listening TCP socket, -1: none */

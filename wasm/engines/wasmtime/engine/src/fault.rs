@@ -24,7 +24,7 @@ impl Handlers {
         }))
     }
     pub fn restore(&self) {
-        for (signal, action) in &self.0 {
+        for (signal, action) in self.0.iter().filter(|(_, action)| action.sa_sigaction != libc::SIG_DFL) {
             // SAFETY: the handlers are wasmtime's own, of an engine that is never dropped.
             unsafe { libc::sigaction(*signal, action, std::ptr::null_mut()) };
         }
