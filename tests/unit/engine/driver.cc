@@ -89,6 +89,7 @@ void in_guest_process(const Job& what, Shared* shared, int in, int out, int err)
   if (what.default_signals) {
     for (int number = 1; number < 32; number++) signal(number, SIG_DFL);
   }
+  if (what.listen_fd >= 0) signal(SIGTERM, runtime().interrupt);
   const auto args = pointers(what.args);
   const auto env = pointers(what.env);
   const auto options = pointers(what.options);
@@ -109,7 +110,7 @@ void in_guest_process(const Job& what, Shared* shared, int in, int out, int err)
   guest.stdio[0] = in;
   guest.stdio[1] = out;
   guest.stdio[2] = err;
-  guest.listen_fd = -1;
+  guest.listen_fd = what.listen_fd;
   guest.memory_limit = what.memory_limit;
   guest.config = &config;
   amphora_error first = error_buffer(shared, 0);
@@ -224,6 +225,7 @@ Result run(const Job& what) {
   close(in[0]);
   close(out[1]);
   close(err[1]);
+  if (what.meanwhile) what.meanwhile(pid);
   drain(out[0], err[0], &result);
   close(out[0]);
   close(err[0]);

@@ -7,7 +7,10 @@
 
 #include <amphora/engine.h>
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -49,6 +52,8 @@ struct Job {
   int stdin_fd = -2;        // given instead of `input`
   uint64_t memory_limit = 0;
   bool default_signals = false;  // as a container's set-up leaves them
+  int listen_fd = -1;            // with one, SIGTERM calls the engine's interrupt
+  std::function<void(pid_t)> meanwhile{};  // in the test, while the guest runs
 };
 
 struct Result {
