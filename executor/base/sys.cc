@@ -129,11 +129,9 @@ Result<UniqueFd> seal_executable(const char* path) {
 }
 
 bool is_sealed() noexcept {
-  const UniqueFd exe(::open("/proc/self/exe", O_PATH | O_CLOEXEC));
-  if (!exe) return false;
   struct statvfs fs {};
-  if (::fstatvfs(exe.get(), &fs) == 0 && (fs.f_flag & ST_RDONLY) != 0) return true;
-  // A memfd's link reads "/memfd:amphora (deleted)"; an O_PATH descriptor cannot be asked for seals.
+  if (::statvfs("/proc/self/exe", &fs) == 0 && (fs.f_flag & ST_RDONLY) != 0) return true;
+  // A memfd's link reads "/memfd:amphora (deleted)"; a path cannot be asked for seals.
   char link[64];
   const ssize_t n = ::readlink("/proc/self/exe", link, sizeof link);
   return n > 15 && std::strncmp(link, "/memfd:amphora ", 15) == 0;

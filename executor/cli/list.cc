@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdio>
+#include <memory>
 
 #include "executor/cli/command.h"
 #include "executor/cli/output.h"
@@ -31,11 +33,14 @@ struct Row {
 };
 
 std::string user_name(uid_t uid) {
+  // The file itself and not NSS, which would need the loader in a static program; as runc has it.
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/etc/passwd", "re"), std::fclose);
   std::array<char, 4096> buffer;
   passwd entry{};
   passwd* found = nullptr;
-  if (getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) {
-    return found->pw_name;
+  while (file != nullptr &&
+         fgetpwent_r(file.get(), &entry, buffer.data(), buffer.size(), &found) == 0) {
+    if (found->pw_uid == uid) return found->pw_name;
   }
   return "#" + std::to_string(uid);
 }

@@ -36,6 +36,7 @@ long resolve_or_make(const Walk& walk, const char* path, bool file, uint16_t ste
 long attach_root(const Context& c, const Step& s) noexcept;
 long mount_fs(const Context& c, const Step& s) noexcept;
 long bind(const Context& c, const Step& s) noexcept;
+long attach_in_dir(const Context& c, const Step& s) noexcept;
 long bind_path(const Context& c, const Step& s) noexcept;
 long remount(const Context& c, const Step& s) noexcept;
 long target_propagation(const Context& c, const Step& s) noexcept;
@@ -71,6 +72,7 @@ long hook(const Context& c, const Step& s) noexcept;
 // handshake.cc
 long await(const Context& c, const Step& s) noexcept;
 long rendezvous(const Context& c, const Step& s, uint16_t index) noexcept;
+long tidy(const Context& c, const Step& s) noexcept;
 long ready(const Context& c, uint16_t index) noexcept;
 long await_start(const Context& c, const Step& s) noexcept;
 /// Sends one message with `text` behind it and at most one descriptor. 0 or -errno.

@@ -25,16 +25,15 @@ long await_proceed(const Walk& walk) noexcept {
 
 }  // namespace
 
-void keep_only(const View& view, const Walk& walk, uint32_t preserve) noexcept {
-  // Ascending selection instead of a sorted copy: no buffer that a large plan could overflow, and
-  // the lists are short.
-  int64_t below = 2 + static_cast<int64_t>(preserve);
+namespace {
+
+/// Closes all descriptors above `below` that `kept` does not name. `next_kept(above)` gives the
+/// lowest kept one above a number, or INT64_MAX: ascending selection needs no buffer that a large
+/// plan could overflow, and the lists are short.
+template <class NextKept>
+void close_all_but(int64_t below, NextKept next_kept) noexcept {
   for (;;) {
-    int64_t next = INT64_MAX;
-    if (walk.status_fd > below) next = walk.status_fd;
-    for (uint32_t i = 0; i < view.fd_count; ++i) {
-      if (view.fds[i] > below && view.fds[i] < next) next = view.fds[i];
-    }
+    const int64_t next = next_kept(below);
     const uint32_t last = next == INT64_MAX ? ~0U : static_cast<uint32_t>(next - 1);
     if (last >= static_cast<uint64_t>(below + 1)) {
       call(SYS_close_range, static_cast<uint32_t>(below + 1), last, 0);
@@ -42,6 +41,42 @@ void keep_only(const View& view, const Walk& walk, uint32_t preserve) noexcept {
     if (next == INT64_MAX) return;
     below = next;
   }
+}
+
+void take(int64_t fd, int64_t above, int64_t& next) noexcept {
+  if (fd > above && fd < next) next = fd;
+}
+
+}  // namespace
+
+void keep_only(const View& view, const Walk& walk, uint32_t preserve) noexcept {
+  close_all_but(2 + static_cast<int64_t>(preserve), [&](int64_t above) noexcept {
+    int64_t next = INT64_MAX;
+    take(walk.status_fd, above, next);
+    for (uint32_t i = 0; i < view.fd_count; ++i) take(view.fds[i], above, next);
+    return next;
+  });
+}
+
+/// The steps before left descriptors open on purpose: one call here is cheaper than a close each, and
+/// what waits for start must hold nothing of the host.
+long tidy(const Context& c, const Step& s) noexcept {
+  close_all_but(static_cast<int64_t>(s.n) - 1, [&](int64_t above) noexcept {
+    int64_t next = INT64_MAX;
+    take(c.walk.status_fd, above, next);
+    take(c.walk.root_fd, above, next);
+    for (uint32_t i = c.walk.next; i < c.view.header->step_count; ++i) {
+      const Step& later = c.view.steps[i];
+      take(c.fd(later), above, next);
+      if (later.op != Op::kHandOver) continue;
+      for (uint64_t k = 1; k < later.m; ++k) {
+        take(c.fd_at(later.fd + static_cast<int64_t>(k)), above, next);
+      }
+    }
+    return next;
+  });
+  c.walk.dir_fd = -1;
+  return 0;
 }
 
 long send(const Walk& walk, const Message& message, const char* text, uint32_t size,
@@ -87,7 +122,7 @@ long await_start(const Context& c, const Step& s) noexcept {
     connection = call(SYS_accept4, c.fd(s), nullptr, nullptr, SOCK_CLOEXEC);
   } while (connection == -EINTR);
   if (connection < 0) return connection;
-  call(SYS_close, c.fd(s));
+  // Closed now, not at exec: a starter that looks for end of file must see this end alone.
   call(SYS_close, c.walk.status_fd);
   c.walk.status_fd = static_cast<int>(connection);
   return 0;

@@ -38,6 +38,7 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
     case Op::kEnterDir: return enter_dir(c, s);
     case Op::kMountFs: return mount_fs(c, s);
     case Op::kBind: return bind(c, s);
+    case Op::kAttachInDir: return attach_in_dir(c, s);
     case Op::kBindPath: return bind_path(c, s);
     case Op::kRemount: return remount(c, s);
     case Op::kTargetPropagation: return target_propagation(c, s);
@@ -83,6 +84,7 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
     case Op::kRaiseAmbient: return raise_ambient(c, s);
     case Op::kChdir: return change_dir(c, s);
     case Op::kFindExe: return find_exe(c, s);
+    case Op::kTidy: return tidy(c, s);
     case Op::kReady: return ready(c, index);
     case Op::kAwaitStart: return await_start(c, s);
     case Op::kHook: return hook(c, s);

@@ -80,6 +80,15 @@ long bind(const Context& c, const Step& s) noexcept {
   return attach(tree, target.get());
 }
 
+/// For mounts in a directory that an earlier step made and nobody else can reach yet (the tmpfs above
+/// the cgroup hierarchies): its names need no resolving.
+long attach_in_dir(const Context& c, const Step& s) noexcept {
+  const char* name = c.text(s.a);
+  const long made = call(SYS_mkdirat, c.walk.dir_fd, name, 0755);
+  if (made < 0 && made != -EEXIST) return made;
+  return call(SYS_move_mount, c.fd(s), "", c.walk.dir_fd, name, MOVE_MOUNT_F_EMPTY_PATH);
+}
+
 /// Rootless: the parent may not clone mounts, this namespace's owner may. The path is the host's,
 /// looked up in our copy of its mounts.
 long bind_path(const Context& c, const Step& s) noexcept {

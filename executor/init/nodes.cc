@@ -91,7 +91,6 @@ long make_one(int parent, const Path& path, const Component& part, bool file) no
   const long fd = call(SYS_openat, parent, name,
                        O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
   if (fd < 0) return fd;
-  call(SYS_close, static_cast<int>(fd));
   return 0;
 }
 
@@ -110,13 +109,25 @@ long resolve_or_make(const Walk& walk, const char* wanted, bool file,
   Path path;
   if (!path.append("/", 1) || !path.append(wanted, length(wanted))) return -ENAMETOOLONG;
   int links = 0;
-  long parent = open_how(walk.root_fd, "/", kPathFlags, 0, RESOLVE_IN_ROOT);
   Component part{};
-  uint32_t at = 0;
+  // Mostly only the last component is missing: begin at its parent when that is there.
+  uint32_t at = path.size;
+  while (at > 1 && path.text[at - 1] == '/') --at;
+  while (at > 1 && path.text[at - 1] != '/') --at;
+  const char cut_at = path.text[at];
+  path.text[at] = '\0';
+  long parent = resolve(walk, path.text, step_flags, kPathFlags);
+  path.text[at] = cut_at;
+  if (parent == -ENOENT) {
+    parent = open_how(walk.root_fd, "/", kPathFlags, 0, RESOLVE_IN_ROOT);
+    at = 0;
+  }
+  bool known_missing = at != 0;  // the whole path was just looked up
   while (parent >= 0 && next_component(path, at, part)) {
     const char cut = path.text[part.end];
     path.text[part.end] = '\0';
-    long fd = resolve(walk, path.text, step_flags, kPathFlags);
+    long fd = known_missing ? -ENOENT : resolve(walk, path.text, step_flags, kPathFlags);
+    known_missing = false;
     path.text[part.end] = cut;
     if (fd == -ENOENT) {
       const long made = make_one(static_cast<int>(parent), path, part, file);
@@ -124,7 +135,6 @@ long resolve_or_make(const Walk& walk, const char* wanted, bool file,
         // Somebody's link to a missing place, or a racer: follow the link inside the root.
         ++links;
         const long followed = follow_dangling(static_cast<int>(parent), path, part.start, part.end);
-        call(SYS_close, static_cast<int>(parent));
         if (followed < 0) return followed;
         parent = open_how(walk.root_fd, "/", kPathFlags, 0, RESOLVE_IN_ROOT);
         at = 0;
@@ -139,7 +149,6 @@ long resolve_or_make(const Walk& walk, const char* wanted, bool file,
         fd = made;
       }
     }
-    call(SYS_close, static_cast<int>(parent));
     parent = fd;
     at = part.end;
   }
@@ -149,7 +158,6 @@ long resolve_or_make(const Walk& walk, const char* wanted, bool file,
 /// Opened without following any link: an image's /dev that is one must not lead elsewhere
 /// (CVE-2026-41579).
 long enter_dir(const Context& c, const Step& s) noexcept {
-  if (c.walk.dir_fd >= 0) call(SYS_close, c.walk.dir_fd);
   const uint16_t flags = s.flags | kNoFollow;
   const long fd = (s.flags & kCreate) != 0
                       ? resolve_or_make(c.walk, c.text(s.a), false, flags)

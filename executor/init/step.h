@@ -26,6 +26,7 @@ enum class Op : uint16_t {
   kEnterDir,       ///< open directory a below the root for the steps after it (made with kCreate)
   kMountFs,        ///< new filesystem: target a, type b, source c, data d, MS_ flags n
   kBind,           ///< attach the detached tree `fd` at target a, made like the tree if missing
+  kAttachInDir,    ///< make directory a in the entered directory, attach the detached tree `fd` on it
   kBindPath,       ///< open_tree of host path c in the child (rootless), attributes n/m, target a
   kRemount,        ///< mount_setattr on target a: set n, clear m; flag kRecursive
   kTargetPropagation,  ///< mount_setattr propagation n on target a; flag kRecursive
@@ -67,6 +68,7 @@ enum class Op : uint16_t {
   kRaiseAmbient,   ///< raise every capability in mask n in the ambient set
   kChdir,          ///< chdir(a), created if missing when flag kCreate; then getcwd must be inside
   kFindExe,        ///< the first runnable of the NUL-separated candidates at a; error as exec's
+  kTidy,           ///< close every descriptor that no later step names, but 0..n-1 and the root
   kReady,          ///< send kReady
   kAwaitStart,     ///< accept one connection on the start socket `fd`, which replaces status
   kHook,           ///< run an OCI hook inside: a = path, b = argv, c = env (tables), fd = stdin

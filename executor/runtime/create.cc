@@ -151,7 +151,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   TRY_ASSIGN(undo.entry, store_.create(id));
   undo.armed = true;
   TRY(undo.entry->save(undo.state));
-  TRY(replace_file_at(undo.entry->dir_fd(), runtime::kConfigCopy, bundle.config));
+  TRY(runtime::keep_config(*undo.entry, bundle.config));
 
   cgroup::Options cgroup_options;
   cgroup_options.systemd = options.systemd_cgroup;

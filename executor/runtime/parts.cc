@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -102,6 +103,12 @@ Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_ov
   return bundle;
 }
 
+Result<void> keep_config(const Entry& entry, const std::string& config) {
+  TRY_ASSIGN(const UniqueFd fd, open_at(entry.dir_fd(), kConfigCopy,
+                                        O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  return write_all(fd.get(), config);
+}
+
 oci::Status status_of(const Entry& entry, const oci::State& state) {
   if (state.pid == 0) return state.exit_code ? oci::Status::kStopped : oci::Status::kCreating;
   if (!find_process(state.pid, state.start_time)) return oci::Status::kStopped;
@@ -166,11 +173,17 @@ Result<void> release_start(const Entry& entry, const Process& init) {
 std::string now_rfc3339() {
   struct timespec now {};
   ::clock_gettime(CLOCK_REALTIME, &now);
-  struct tm utc {};
-  ::gmtime_r(&now.tv_sec, &utc);
+  // Not gmtime_r: it reads the host's time zone file first.
+  const std::chrono::sys_seconds seconds{std::chrono::seconds(now.tv_sec)};
+  const auto days = std::chrono::floor<std::chrono::days>(seconds);
+  const std::chrono::year_month_day date{days};
+  const std::chrono::hh_mm_ss time{seconds - days};
   char text[64];
-  std::snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%09ldZ", utc.tm_year + 1900,
-                utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, now.tv_nsec);
+  std::snprintf(text, sizeof text, "%04d-%02u-%02uT%02d:%02d:%02d.%09ldZ",
+                static_cast<int>(date.year()), static_cast<unsigned>(date.month()),
+                static_cast<unsigned>(date.day()), static_cast<int>(time.hours().count()),
+                static_cast<int>(time.minutes().count()), static_cast<int>(time.seconds().count()),
+                now.tv_nsec);
   return text;
 }
 

@@ -29,6 +29,9 @@ struct Bundle {
 /// `rootfs_override` replaces root.path where not empty. The spec has a process.
 Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_override);
 
+/// Keeps the spec's text beside the state: exec needs it, and the bundle may change or go.
+Result<void> keep_config(const Entry& entry, const std::string& config);
+
 /// Status of a container from its record, its start socket and its process.
 oci::Status status_of(const Entry& entry, const oci::State& state);
 

@@ -29,15 +29,18 @@ void plan_mount(Builder& b, const std::string& target, const char* type, const s
   s.n = flags;
 }
 
-void plan_bind(Builder& b, const std::string& source, const std::string& target, bool readonly) {
+Source tree_of(const std::string& source, const std::string& target, bool readonly) {
   Source tree;
   tree.kind = Source::Kind::kTree;
   tree.path = source;
   tree.what = "cgroup " + source + " for mount " + target;
-  tree.recursive = true;
   tree.attr_set = kAttributes | (readonly ? static_cast<uint64_t>(MOUNT_ATTR_RDONLY) : 0);
-  tree.propagation = {MS_PRIVATE | MS_REC};
-  const int32_t fd = b.source(std::move(tree));
+  tree.propagation = {MS_PRIVATE};
+  return tree;
+}
+
+void plan_bind(Builder& b, const std::string& source, const std::string& target, bool readonly) {
+  const int32_t fd = b.source(tree_of(source, target, readonly));
   const uint32_t a = b.text(target);
   init::Step& s = b.step(kBind, "mount cgroup " + source + " on " + target);
   s.fd = fd;
@@ -51,10 +54,6 @@ void plan_aliases(Builder& b, const std::string& directory, const std::string& b
     const size_t comma = std::min(base.find(',', at), base.size());
     const uint32_t name = b.text(base.substr(at, comma - at));
     const uint32_t to = b.text(base);
-    if (at == 0) {
-      const uint32_t dir = b.text(directory);
-      b.step(kEnterDir, "open " + directory).a = dir;
-    }
     init::Step& s = b.step(kSymlink, "link " + directory + "/" + base);
     s.a = name;
     s.b = to;
@@ -85,6 +84,8 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Bui
     return {};
   }
   plan_mount(b, target, "tmpfs", "mode=755", kFlags);
+  const uint32_t dir = b.text(target);
+  b.step(kEnterDir, "open " + target).a = dir;
   for (const Hierarchy& hierarchy : in.host.hierarchies) {
     const std::string base(path::base_name(hierarchy.mount_point));
     const std::string at = target + "/" + base;
@@ -92,7 +93,12 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Bui
       plan_mount(b, at, "cgroup", hierarchy.controllers,
                  kFlags | (readonly ? static_cast<uint64_t>(MS_RDONLY) : 0));
     } else {
-      plan_bind(b, hierarchy.mount_point + own(hierarchy.controllers), at, readonly);
+      const std::string source = hierarchy.mount_point + own(hierarchy.controllers);
+      const int32_t fd = b.source(tree_of(source, at, readonly));
+      const uint32_t name = b.text(base);
+      init::Step& s = b.step(kAttachInDir, "mount cgroup " + source + " on " + at);
+      s.fd = fd;
+      s.a = name;
     }
     plan_aliases(b, target, base);
   }

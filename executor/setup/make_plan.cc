@@ -53,6 +53,9 @@ void plan_handover(const PlanInput& in, Builder& b) {
 Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   const bool wasm = !in.exec.handover.empty();
   const bool late_filter = in.process.no_new_privileges;
+  // Before the limits: a small RLIMIT_NOFILE must not meet the descriptors of the set-up.
+  b.step(kTidy, "close what only the set-up needed").n =
+      static_cast<uint64_t>(3 + in.preserve_fds);
   if (late_filter) b.step(kNoNewPrivs, "set no_new_privs");
   TRY(plan_limits(in, b));
   // The parent's share (cgroups, rlimits) has been going on meanwhile; from here on it counts.

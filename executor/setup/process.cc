@@ -142,7 +142,17 @@ Result<void> plan_limits(const PlanInput& in, Builder& b) {
   ParentWork& parent = b.plan().parent;
   for (const oci::Rlimit& limit : in.process.rlimits) {
     TRY_ASSIGN(const int resource, rlimit_number(limit.type));
-    parent.rlimits.push_back({resource, limit.soft, limit.hard, limit.type});
+    if (in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr) {
+      // Inside, nobody may raise a hard limit; the parent may.
+      parent.rlimits.push_back({resource, limit.soft, limit.hard, limit.type});
+      continue;
+    }
+    const uint32_t hard = b.word(limit.hard);
+    init::Step& s = b.step(kRlimit, "set " + limit.type + " to " + std::to_string(limit.soft) + ":" +
+                                        std::to_string(limit.hard));
+    s.n = static_cast<uint64_t>(resource);
+    s.m = limit.soft;
+    s.d = hard;
   }
   parent.oom_score_adj = in.process.oom_score_adj;
   return plan_execution(in, b);

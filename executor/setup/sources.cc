@@ -19,23 +19,36 @@
 namespace amphora::setup {
 namespace {
 
+Result<void> set_one(int tree, const Source& source, bool recursive, const MountAttr& attr) {
+  if (attr.attr_set == 0 && attr.attr_clr == 0 && attr.propagation == 0) return {};
+  const unsigned flags = AT_EMPTY_PATH | (recursive ? static_cast<unsigned>(AT_RECURSIVE) : 0U);
+  if (sys::mount_setattr(tree, "", flags, attr) == 0) return {};
+  return fail_errno(errno, "set mount attributes of " + source.what);
+}
+
+/// One call for the whole tree and one for its top mount, each with its last propagation; a tree of
+/// one mount needs only the second.
 Result<void> set_attributes(int tree, const Source& source) {
-  const auto set = [&](bool recursive, uint64_t on, uint64_t off, uint64_t propagation) -> Result<void> {
-    if (on == 0 && off == 0 && propagation == 0) return {};
-    MountAttr attr{};
-    attr.attr_set = on;
-    attr.attr_clr = off;
-    attr.propagation = propagation;
-    const unsigned flags = AT_EMPTY_PATH | (recursive ? static_cast<unsigned>(AT_RECURSIVE) : 0U);
-    if (sys::mount_setattr(tree, "", flags, attr) == 0) return {};
-    return fail_errno(errno, "set mount attributes of " + source.what);
-  };
+  MountAttr whole{};
+  MountAttr top{};
+  whole.attr_set = source.rec_set;
+  whole.attr_clr = source.rec_clr;
+  top.attr_set = source.attr_set;
+  top.attr_clr = source.attr_clr;
   for (const uint64_t propagation : source.propagation) {
+    const uint64_t kind = propagation & ~static_cast<uint64_t>(MS_REC);
     const bool recursive = (propagation & MS_REC) != 0;
-    TRY(set(recursive, 0, 0, propagation & ~static_cast<uint64_t>(MS_REC)));
+    MountAttr& attr = recursive && source.recursive ? whole : top;
+    if (attr.propagation != 0 && attr.propagation != kind) {
+      // Combinations such as "slave" then "shared" are two changes, in their order.
+      MountAttr first{};
+      first.propagation = attr.propagation;
+      TRY(set_one(tree, source, &attr == &whole, first));
+    }
+    attr.propagation = kind;
   }
-  TRY(set(true, source.rec_set, source.rec_clr, 0));
-  return set(false, source.attr_set, source.attr_clr, 0);
+  TRY(set_one(tree, source, true, whole));
+  return set_one(tree, source, false, top);
 }
 
 Result<UniqueFd> open_tree_source(const Source& source, int bundle_fd) {

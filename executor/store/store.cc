@@ -142,6 +142,11 @@ Result<Entry> Store::find(const std::string& id) const {
 
 Result<void> Store::remove(Entry&& entry) {
   const Entry held = std::move(entry);
+  // The names we make ourselves first: mostly that is all there is.
+  for (const char* name : {kStateFile, "config.json", "start.sock"}) {
+    ::unlinkat(held.dir_fd(), name, 0);
+  }
+  if (::unlinkat(dir_.get(), held.id().c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
   TRY(empty(held.dir_fd(), 2));
   if (::unlinkat(dir_.get(), held.id().c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
     return fail_errno(errno, "remove the state directory of container " + held.id());
