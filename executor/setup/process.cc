@@ -196,9 +196,13 @@ void plan_stdio(const PlanInput& in, Builder& b, bool console_node) {
     }
     s.m = console_node && in.spec.find_namespace(oci::NamespaceKind::kMount) != nullptr ? 1 : 0;
   } else {
+    // "The caller's own" are inherited by a clone of the caller; a clone of the wasm host's zygote, which
+    // has none, must be given them.
+    const bool zygote = !in.exec.handover.empty();
     for (uint64_t n = 0; n < 3; ++n) {
-      if (in.stdio[n] < 0) continue;
-      const int32_t fd = b.given(in.stdio[n], "stdio");
+      const int given = in.stdio[n] < 0 && zygote ? static_cast<int>(n) : in.stdio[n];
+      if (given < 0) continue;
+      const int32_t fd = b.given(given, "stdio");
       init::Step& s = b.step(kStdio, "set up stdio " + std::to_string(n));
       s.fd = fd;
       s.n = n;
