@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <vector>
+#include <cerrno>
+#include <climits>
 
 #include "executor/base/path.h"
 #include "executor/cli/wiring.h"
@@ -47,7 +48,9 @@ Result<Runtime*> Context::runtime(CreateRoot create) {
 
 Result<Runtime*> Context::runtime_without_root(const std::string& bundle) {
   // The runtime wants a store; an existing directory in which it is never asked to make anything.
-  TRY_ASSIGN(Store store, Store::open(bundle, /*create=*/false));
+  char here[PATH_MAX];
+  if (realpath(bundle.c_str(), here) == nullptr) return fail_errno(errno, "bundle " + bundle);
+  TRY_ASSIGN(Store store, Store::open(here, /*create=*/false));
   return over(std::move(store));
 }
 
