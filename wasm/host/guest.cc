@@ -212,11 +212,12 @@ void close_spent(const init::View& view, uint32_t next) noexcept {
   }
 }
 
-/// Closes those that the steps from `from` on have used. kAwaitStart has closed its own.
+/// Closes those that the steps from `from` on have used. Steps open nothing that stays, so a number that
+/// a step has closed itself is still free.
 void close_late(const init::View& view, uint32_t from) noexcept {
   for (uint32_t i = from; i < view.header->step_count; ++i) {
     const init::Step& step = view.steps[i];
-    if (step.op == init::Op::kHandOver || step.op == init::Op::kAwaitStart || step.fd < 0) continue;
+    if (step.op == init::Op::kHandOver || step.fd < 0) continue;
     if (static_cast<uint32_t>(step.fd) < view.fd_count) ::close(view.fds[step.fd]);
   }
 }
