@@ -26,7 +26,8 @@ impl Options {
     pub fn parse<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Outcome<Options> {
         let mut options = Options::default();
         for (key, value) in pairs {
-            let bad = |want: &str| Failure::invalid(format!("option {key}: \"{value}\" is not {want}"));
+            let bad =
+                |want: &str| Failure::invalid(format!("option {key}: \"{value}\" is not {want}"));
             match key {
                 "backtrace" => {
                     options.backtrace = match value {
@@ -53,7 +54,10 @@ impl Options {
         let Some(config) = (unsafe { config.as_ref() }) else { return Ok(Options::default()) };
         let words = unsafe { strings(config.options, "option") }?;
         if words.len() % 2 != 0 {
-            return Err(Failure::invalid(format!("option {} has no value", words[words.len() - 1])));
+            return Err(Failure::invalid(format!(
+                "option {} has no value",
+                words[words.len() - 1]
+            )));
         }
         Options::parse(words.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())))
     }
@@ -76,7 +80,10 @@ pub unsafe fn strings(list: *const *const c_char, what: &str) -> Outcome<Vec<Str
         let bytes = unsafe { CStr::from_ptr(entry) };
         let text = bytes.to_str().map_err(|_| {
             let shown = one_line(&bytes.to_string_lossy());
-            Failure::invalid(format!("{what} {} is not UTF-8, as WASI wants it: {shown}", found.len()))
+            Failure::invalid(format!(
+                "{what} {} is not UTF-8, as WASI wants it: {shown}",
+                found.len()
+            ))
         })?;
         found.push(text.to_owned());
     }

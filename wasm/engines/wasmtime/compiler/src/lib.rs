@@ -3,7 +3,9 @@
 //! `amphora-wasm compile` only. The bytes are a stranger's. It cannot run anything: load and run of
 //! its table say so, and no WASI is linked in.
 
-use amphora_abi::{ENGINE_NAME, Failure, Options, Outcome, WASMTIME_VERSION, config, error, guard, raw};
+use amphora_abi::{
+    ENGINE_NAME, Failure, Options, Outcome, WASMTIME_VERSION, config, error, guard, raw,
+};
 use std::borrow::Cow;
 use std::ffi::c_int;
 use std::io;
@@ -15,7 +17,8 @@ const THREADS: usize = 4;
 fn engine(parallel: bool) -> Outcome<Engine> {
     let mut config = config::common();
     config.parallel_compilation(parallel);
-    Engine::new(&config).map_err(|e| Failure::caused(raw::ERR_SYSTEM, "start wasmtime's compiler", &e))
+    Engine::new(&config)
+        .map_err(|e| Failure::caused(raw::ERR_SYSTEM, "start wasmtime's compiler", &e))
 }
 
 /// Where threads are forbidden, or there is one CPU, everything runs on this one.

@@ -78,7 +78,8 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
 
 pub fn open(engine: &Engine, fd: RawFd) -> Outcome<Code> {
     let view = map(fd).map_err(|error| Failure::io("map the artifact", &error))?;
-    let refused = |error: wasmtime::Error| Failure::caused(raw::ERR_INVALID, "load the artifact", &error);
+    let refused =
+        |error: wasmtime::Error| Failure::caused(raw::ERR_INVALID, "load the artifact", &error);
     // SAFETY: the host verified that the compiler object wrote this file and that nobody can change
     // it; the mapping lives as long as the process, unless it is unmapped right here.
     unsafe {
@@ -90,8 +91,11 @@ pub fn open(engine: &Engine, fd: RawFd) -> Outcome<Code> {
                 libc::munmap(view.as_ptr().cast(), view.len());
                 // The image of the linear memory is mapped from the file itself when the guest is
                 // instantiated, so wasmtime keeps a descriptor.
-                let keep = duplicate(fd).map_err(|error| Failure::io("keep the artifact", &error))?;
-                Module::deserialize_open_file(engine, keep.into()).map(Code::Module).map_err(refused)
+                let keep =
+                    duplicate(fd).map_err(|error| Failure::io("keep the artifact", &error))?;
+                Module::deserialize_open_file(engine, keep.into())
+                    .map(Code::Module)
+                    .map_err(refused)
             }
             None => Err(Failure::invalid("load the artifact: not made by this engine's compiler")),
         }

@@ -52,7 +52,8 @@ pub fn load(prepared: &Prepared, component: &Component, guest: &Guest) -> Outcom
         return Err(Failure::unsupported(text));
     }
     let linked = prepared.components.instantiate_pre(component);
-    let instance = linked.map_err(|error| Failure::caused(raw::ERR_INVALID, "link the component", &error))?;
+    let instance =
+        linked.map_err(|error| Failure::caused(raw::ERR_INVALID, "link the component", &error))?;
     choose(instance, guest.listen_fd >= 0)
 }
 

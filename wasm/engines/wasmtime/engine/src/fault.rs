@@ -24,7 +24,9 @@ impl Handlers {
         }))
     }
     pub fn restore(&self) {
-        for (signal, action) in self.0.iter().filter(|(_, action)| action.sa_sigaction != libc::SIG_DFL) {
+        for (signal, action) in
+            self.0.iter().filter(|(_, action)| action.sa_sigaction != libc::SIG_DFL)
+        {
             // SAFETY: the handlers are wasmtime's own, of an engine that is never dropped.
             unsafe { libc::sigaction(*signal, action, std::ptr::null_mut()) };
         }
@@ -32,7 +34,11 @@ impl Handlers {
 }
 
 /// What the guest's end means: an exit code, or a trap, which is told on the guest's stderr.
-pub fn verdict(error: &wasmtime::Error, guest_stderr: c_int, backtrace: bool) -> Result<c_int, Failure> {
+pub fn verdict(
+    error: &wasmtime::Error,
+    guest_stderr: c_int,
+    backtrace: bool,
+) -> Result<c_int, Failure> {
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return Ok(exit.0);
     }
@@ -73,7 +79,8 @@ pub fn write_all(fd: c_int, mut bytes: &[u8]) {
         let n = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
         match usize::try_from(n) {
             Ok(n) => bytes = &bytes[n..],
-            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {
+            }
             Err(_) => return,
         }
     }

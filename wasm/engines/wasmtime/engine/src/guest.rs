@@ -38,7 +38,10 @@ impl Guest {
             artifact_fd: guest.artifact_fd,
             entry: unsafe { text(guest.entry, "entry") }?,
             args: unsafe { strings(guest.args, "argument") }?,
-            env: unsafe { strings(guest.env, "environment variable") }?.into_iter().map(pair).collect(),
+            env: unsafe { strings(guest.env, "environment variable") }?
+                .into_iter()
+                .map(pair)
+                .collect(),
             preopens: unsafe { preopens(guest) }?,
             stdio: guest.stdio,
             listen_fd: guest.listen_fd,
@@ -61,7 +64,8 @@ unsafe fn text(pointer: *const std::ffi::c_char, what: &str) -> Outcome<Option<S
         return Ok(None);
     }
     let text = unsafe { CStr::from_ptr(pointer) }.to_str();
-    let text = text.map_err(|_| Failure::invalid(format!("{what} is not UTF-8, as WASI wants it")))?;
+    let text =
+        text.map_err(|_| Failure::invalid(format!("{what} is not UTF-8, as WASI wants it")))?;
     Ok(Some(text.to_owned()))
 }
 

@@ -227,7 +227,8 @@ async fn handle(
     let mut store =
         component::store(engine, &server.guest, &server.budget).map_err(|failure| failure.text)?;
     let (sender, receiver) = oneshot::channel();
-    let request = store.data_mut().http().new_incoming_request(Scheme::Http, request).map_err(text)?;
+    let request =
+        store.data_mut().http().new_incoming_request(Scheme::Http, request).map_err(text)?;
     let out = store.data_mut().http().new_response_outparam(sender).map_err(text)?;
     let running = server.clone();
     let task = tokio::spawn(async move {

@@ -18,7 +18,9 @@ mod preopen;
 mod stdio;
 mod wasi;
 
-use amphora_abi::{ENGINE_NAME, Failure, Options, Outcome, WASMTIME_VERSION, config, error, guard, raw};
+use amphora_abi::{
+    ENGINE_NAME, Failure, Options, Outcome, WASMTIME_VERSION, config, error, guard, raw,
+};
 use artifact::Code;
 use guest::Guest;
 use std::ffi::c_int;
@@ -45,7 +47,8 @@ fn prepared() -> Outcome<&'static Prepared> {
     if let Some(prepared) = PREPARED.get() {
         return Ok(prepared);
     }
-    let made = make_prepared().map_err(|e| Failure::caused(raw::ERR_SYSTEM, "start wasmtime", &e))?;
+    let made =
+        make_prepared().map_err(|e| Failure::caused(raw::ERR_SYSTEM, "start wasmtime", &e))?;
     Ok(PREPARED.get_or_init(|| made))
 }
 
@@ -78,15 +81,22 @@ unsafe extern "C" fn load(guest: *const raw::Guest, error: *mut raw::Error) -> c
             let prepared = prepared()?;
             let loaded = match artifact::open(&prepared.engine, guest.artifact_fd)? {
                 Code::Module(code) => Loaded::Module(module::load(prepared, &code, &guest)?),
-                Code::Component(code) => Loaded::Component(component::load(prepared, &code, &guest)?),
+                Code::Component(code) => {
+                    Loaded::Component(component::load(prepared, &code, &guest)?)
+                }
             };
-            *LOADED.lock().map_err(|_| Failure::system("the engine broke down earlier"))? = Some(loaded);
+            *LOADED.lock().map_err(|_| Failure::system("the engine broke down earlier"))? =
+                Some(loaded);
             Ok(())
         })
     }
 }
 
-unsafe extern "C" fn run(guest: *const raw::Guest, exit_code: *mut c_int, error: *mut raw::Error) -> c_int {
+unsafe extern "C" fn run(
+    guest: *const raw::Guest,
+    exit_code: *mut c_int,
+    error: *mut raw::Error,
+) -> c_int {
     unsafe {
         guard(error, || {
             let guest = Guest::read(guest)?;

@@ -29,7 +29,12 @@ pub struct Limits {
 }
 
 impl ResourceLimiter for Limits {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         // Beyond its own maximum the growth fails anyway: nothing must be taken for it.
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);

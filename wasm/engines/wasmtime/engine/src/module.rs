@@ -6,7 +6,9 @@ use crate::limits::{Budget, Limits};
 use crate::{Prepared, fault, preopen, wasi};
 use amphora_abi::{Failure, Outcome, raw};
 use std::ffi::c_int;
-use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store, UnknownImportError, ValType};
+use wasmtime::{
+    Engine, ExternType, InstancePre, Linker, Module, Store, UnknownImportError, ValType,
+};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 
 pub struct State {
@@ -32,7 +34,8 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 
 pub fn load(prepared: &Prepared, module: &Module, guest: &Guest) -> Outcome<Ready> {
     preopen::check(&guest.preopens)?;
-    let instance = prepared.modules.instantiate_pre(module).map_err(|error| link_failure(&error))?;
+    let instance =
+        prepared.modules.instantiate_pre(module).map_err(|error| link_failure(&error))?;
     let entry = guest.entry.clone().unwrap_or_else(|| "_start".to_owned());
     let gives_code = signature(module, &entry)?;
     let has = |name| matches!(module.get_export(name), Some(ExternType::Func(_)));

@@ -40,10 +40,13 @@ pub fn add(builder: &mut WasiCtxBuilder, preopens: &[Preopen]) -> Outcome<()> {
         let fail = |text: String| Failure::system(format!("preopen {}: {text}", one.name));
         enter(one.fd).map_err(|error| fail(error.to_string()))?;
         let access = if one.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-        builder.preopened_dir(".", &one.name, access).map_err(|error| fail(format!("{error:#}")))?;
+        builder
+            .preopened_dir(".", &one.name, access)
+            .map_err(|error| fail(format!("{error:#}")))?;
         Ok(())
     });
-    enter(before.as_raw_fd()).map_err(|error| Failure::io("return to the working directory", &error))?;
+    enter(before.as_raw_fd())
+        .map_err(|error| Failure::io("return to the working directory", &error))?;
     added
 }
 
