@@ -48,8 +48,8 @@ OTHERS = [
     # shim/ is a roof which nobody includes; its loop is asio's.
     (r"boost/asio", r"shim/|executor/hooks/hooks\.cc$|tests/", r"shim/"),
     (r"boost/", r"shim/|executor/hooks/hooks\.cc$", NOBODY),
-    (r"google/protobuf|.*\.pb\.h", r"shim/|tests/unit/shim/", r"shim/"),
-    (r"seccomp\.h", r"executor/setup/seccomp\.cc$|wasm/host/confine\.cc$|tests/", NOBODY),
+    (r"google/protobuf|.*\.pb\.h", r"shim/|tests/unit/shim/", r"shim/|tests/unit/shim/"),
+    (r"seccomp\.h", r"executor/setup/seccomp(_[a-z]+)?\.cc$|wasm/host/confine\.cc$|tests/", NOBODY),
     (r"sys/capability\.h", r"executor/setup/caps\.cc$", NOBODY),
     (r"libmount/", r"executor/setup/[a-z_]+\.cc$", NOBODY),
     (r"systemd/", r"executor/cgroup/[a-z_]+\.cc$", NOBODY),
