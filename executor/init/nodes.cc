@@ -88,10 +88,8 @@ long make_one(int parent, const Path& path, const Component& part, bool file) no
   for (uint32_t i = 0; i < n; ++i) name[i] = path.text[part.start + i];
   name[n] = '\0';
   if (!file || !part.last) return call(SYS_mkdirat, parent, name, 0755);
-  const long fd = call(SYS_openat, parent, name,
-                       O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
-  if (fd < 0) return fd;
-  return 0;
+  // Not by open: a descriptor open for writing would keep the mount from becoming read-only (EBUSY).
+  return call(SYS_mknodat, parent, name, S_IFREG | 0644, 0);
 }
 
 }  // namespace
