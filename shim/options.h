@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runtime options as containerd passes them (an Any, on the stdin of `start` and in Create): runc's,
+// which CRI sends, and the generic ones. What we cannot use is noted for the log and never an error:
+// others broke pods by refusing options of a newer containerd.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace amphora::proto {
+class Any;
+}
+
+namespace amphora::shim {
+
+struct RuntimeOptions {
+  bool no_pivot_root = false;
+  bool no_new_keyring = false;
+  bool systemd_cgroup = false;
+  std::string shim_cgroup;
+  std::string root;  ///< state root; empty: the default one
+  std::optional<uint32_t> io_uid, io_gid;
+  std::vector<std::string> notes;  ///< what was ignored, for the log
+};
+
+RuntimeOptions parse_options(const proto::Any& any);
+
+/// A type URL's message name: the part after the last '/'.
+std::string type_name(const std::string& type_url);
+
+}  // namespace amphora::shim
