@@ -40,9 +40,10 @@ def traced(cli, *argv):
     with tempfile.NamedTemporaryFile("r", dir=L.LAB, suffix=".strace") as log:
         r = L.command(["strace", "-f", "-qq", "-s", "256", "-e", "trace=execve,execveat", "-e", "signal=none", "-o", log.name, *argv],
                       timeout=90, env=cli.lab.env)
-        calls = [line for line in log.read().splitlines()
-                 if re.search(r'"compile"', line) and "= 0" in line and '"--check"' not in line]
-    return r, len(calls)
+        # By process: a call may be split over two lines, and a program may execute itself again.
+        compilers = {line.split()[0] for line in log.read().splitlines()
+                     if re.search(r'exec(ve|veat)\(.*"compile"', line) and not re.search(r'"--(check|identify)"', line)}
+    return r, len(compilers)
 
 
 def run(cli, id, path):

@@ -251,3 +251,18 @@ def test_state_file_of_a_newer_version_is_refused_and_of_this_one_read(lab):
     version = [k for k in saved if "version" in k.lower() and k != "ociVersion"]
     equal(len(version), 1, f"one version field among {list(saved)}")
     amphora.end(id)
+
+
+def test_a_new_target_file_in_a_root_that_becomes_read_only(lab):
+    # The file made as a mount's target was once held open for writing, and the root then stayed busy.
+    os.makedirs(L.LAB + "/file-source", exist_ok=True)
+    with open(L.LAB + "/file-source/file", "w", encoding="utf-8") as f:
+        f.write("bound\n")
+
+    for cli in clis(lab):
+        def change(spec, name=cli.name):
+            spec["mounts"].append({"destination": f"/made-by-{name}/file", "type": "bind",
+                                   "source": L.LAB + "/file-source/file", "options": ["bind", "ro"]})
+        r = cli.run("sh", "-c", f"cat /made-by-{cli.name}/file; touch /x", change=change)
+        equal((r.code, r.out), (1, "bound\n"), f"{cli.name}: {r.err}")
+        contains(r.err, "Read-only file system")

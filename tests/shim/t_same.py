@@ -15,9 +15,32 @@ FILES = ("status mountinfo cgroup limits oom_score_adj loginuid sessionid setgro
          "personality").split()
 
 
+# Paths that the default spec masks; how is the runtime's own affair, that they are is not.
+MASKED = re.compile(r"(/null|/) (/proc/(?:acpi|asound|kcore|keys|latency_stats|timer_list|timer_stats|sched_debug|scsi)|"
+                    r"/sys/firmware|/sys/devices/\S+) (\S+) ")
+
+
+def masked(line):
+    """A masked path as what matters: a file that is a null device, or a directory that is empty and
+    cannot be written. Which tmpfs or which node's mount it is differs."""
+    m = MASKED.search(line)
+    if not m:
+        return None
+    return f"masked {m[2]} " + ("by null" if m[1] == "/null" else "read-only" if m[3].startswith("ro") else line)
+
+
+def cgroup_mount(line):
+    """A cgroup mount without its propagation: runc binds them from the host as slaves, ours are private
+    (nothing is ever mounted there). The tmpfs above them is read-only with us."""
+    if " /sys/fs/cgroup" in line and (" - cgroup" in line or " - tmpfs" in line):
+        return re.sub(r"(/sys/fs/cgroup) (rw|ro),", r"\1 ", re.sub(r" (master|shared):N", "", line))
+    return line
+
+
 def normal(text, id):
-    """Takes out ids, numbers of mounts, snapshots and peers."""
-    out = []
+    """Takes out ids, numbers of mounts, snapshots and peers; the order of mounts stays, but for those of
+    cgroups and masks."""
+    out, unordered = [], []
     for line in text.replace(id, "ID").splitlines():
         if VOLATILE.match(line):
             continue
@@ -25,8 +48,9 @@ def normal(text, id):
         line = re.sub(r"\b(master|shared|propagate_from):\d+", r"\1:N", line)
         line = re.sub(r"snapshots/\d+/", "snapshots/N/", line)
         line = re.sub(r"^HOSTNAME=.*", "HOSTNAME=X", line)
-        out.append(line.rstrip())
-    return out
+        line = cgroup_mount(line.rstrip())
+        (unordered if masked(line) or " - cgroup" in line else out).append(masked(line) or line)
+    return out + sorted(unordered)
 
 
 def differences(one, other):
