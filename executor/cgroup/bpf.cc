@@ -51,7 +51,7 @@ UniqueFd open_own(uint32_t id) noexcept {
   attr.prog_id = id;
   UniqueFd fd(bpf(BPF_PROG_GET_FD_BY_ID, attr));
   if (!fd) return fd;
-  struct bpf_prog_info info {};
+  struct bpf_prog_info info{};
   zero(attr);
   attr.info.bpf_fd = static_cast<uint32_t>(fd.get());
   attr.info.info_len = sizeof info;

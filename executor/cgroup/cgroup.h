@@ -26,27 +26,49 @@ namespace amphora::cgroup {
 enum class Frozen : bool { kNo = false, kYes = true };
 
 // ---- Stats: numbers as the files give them; nullopt = the controller is absent. "max" is UINT64_MAX.
-struct PidsStats { uint64_t current = 0, limit = 0; };
+struct PidsStats {
+  uint64_t current = 0, limit = 0;
+};
 struct CpuStats {  // nanoseconds, whatever the version
   uint64_t usage = 0, user = 0, system = 0;
   std::vector<uint64_t> per_cpu;  // v1 only
   uint64_t periods = 0, throttled_periods = 0, throttled_time = 0, bursts = 0, burst_time = 0;
 };
-struct MemoryEntry { uint64_t usage = 0, limit = 0, max = 0, failcnt = 0; };
+struct MemoryEntry {
+  uint64_t usage = 0, limit = 0, max = 0, failcnt = 0;
+};
 struct MemoryStats {
   MemoryEntry usage, swap, kernel, kernel_tcp;  // v2: usage and swap only
   std::map<std::string, uint64_t> stat;         // memory.stat, key as in the file
   bool oom_kill_disable = false, under_oom = false;
 };
-struct OomEvents { uint64_t low = 0, high = 0, max = 0, oom = 0, oom_kill = 0, oom_group_kill = 0; };
-struct IoEntry { uint64_t major = 0, minor = 0; std::string op; uint64_t value = 0; };
-struct IoStats {  // v1: lists by file; v2: service_bytes/serviced with op rbytes,wbytes,rios,wios
-  std::vector<IoEntry> service_bytes, serviced, queued, service_time, wait_time, merged, time, sectors;
+struct OomEvents {
+  uint64_t low = 0, high = 0, max = 0, oom = 0, oom_kill = 0, oom_group_kill = 0;
 };
-struct HugetlbStats { std::string page_size; uint64_t usage = 0, max = 0, failcnt = 0; };
-struct PressureLine { double avg10 = 0, avg60 = 0, avg300 = 0; uint64_t total = 0; };
-struct Pressure { PressureLine some, full; };
-struct RdmaEntry { std::string device; uint32_t handles = 0, objects = 0; };
+struct IoEntry {
+  uint64_t major = 0, minor = 0;
+  std::string op;
+  uint64_t value = 0;
+};
+struct IoStats {  // v1: lists by file; v2: service_bytes/serviced with op rbytes,wbytes,rios,wios
+  std::vector<IoEntry> service_bytes, serviced, queued, service_time, wait_time, merged, time,
+      sectors;
+};
+struct HugetlbStats {
+  std::string page_size;
+  uint64_t usage = 0, max = 0, failcnt = 0;
+};
+struct PressureLine {
+  double avg10 = 0, avg60 = 0, avg300 = 0;
+  uint64_t total = 0;
+};
+struct Pressure {
+  PressureLine some, full;
+};
+struct RdmaEntry {
+  std::string device;
+  uint32_t handles = 0, objects = 0;
+};
 struct Stats {
   bool v2 = false;
   std::optional<PidsStats> pids;
@@ -116,8 +138,8 @@ class Cgroup {
 };
 
 struct Options {
-  bool systemd = false;    ///< --systemd-cgroup, runtime option, or cgroupsPath with two colons
-  bool rootless = false;   ///< no cgroup rights: acceptable only without limits and without a path
+  bool systemd = false;   ///< --systemd-cgroup, runtime option, or cgroupsPath with two colons
+  bool rootless = false;  ///< no cgroup rights: acceptable only without limits and without a path
 };
 
 /// Creates the container's cgroup (fails with kExists-like text when it holds processes already, as

@@ -2,9 +2,9 @@
 // Pure conversions. See convert.h.
 #include "executor/cgroup/convert.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
+
+#include <fmt/format.h>
 
 namespace amphora::cgroup {
 
@@ -62,12 +62,12 @@ std::string cpu_max_text(std::optional<int64_t> quota, std::optional<uint64_t> p
 Result<void> check_shares(uint64_t shares) {
   constexpr uint64_t kMinShares = 2, kMaxShares = 262144;
   if (shares != 0 && shares < kMinShares) {
-    return fail(Errc::kInvalid,
-                fmt::format("cpu shares {}: the minimum allowed cpu-shares is {}", shares, kMinShares));
+    return fail(Errc::kInvalid, fmt::format("cpu shares {}: the minimum allowed cpu-shares is {}",
+                                            shares, kMinShares));
   }
   if (shares > kMaxShares) {
-    return fail(Errc::kInvalid,
-                fmt::format("cpu shares {}: the maximum allowed cpu-shares is {}", shares, kMaxShares));
+    return fail(Errc::kInvalid, fmt::format("cpu shares {}: the maximum allowed cpu-shares is {}",
+                                            shares, kMaxShares));
   }
   return {};
 }
@@ -90,15 +90,15 @@ bool has_limits(const oci::Resources& resources) {
   const auto& c = resources.cpu;
   const auto& b = resources.block_io;
   const auto& n = resources.network;
-  const bool memory = m && (m->limit.value_or(0) != 0 || m->reservation.value_or(0) != 0 ||
-                            m->swap.value_or(0) != 0 || m->swappiness ||
-                            m->disable_oom_killer.value_or(false));
+  const bool memory =
+      m && (m->limit.value_or(0) != 0 || m->reservation.value_or(0) != 0 ||
+            m->swap.value_or(0) != 0 || m->swappiness || m->disable_oom_killer.value_or(false));
   const bool cpu = c && (c->shares.value_or(0) != 0 || c->period.value_or(0) != 0 || c->burst ||
                          c->realtime_period || c->quota.value_or(0) != 0 || c->realtime_runtime ||
                          c->idle || !c->cpus.empty() || !c->mems.empty());
-  const bool block = b && (b->weight || b->leaf_weight || !b->weight_device.empty() ||
-                           !b->read_bps.empty() || !b->write_bps.empty() ||
-                           !b->read_iops.empty() || !b->write_iops.empty());
+  const bool block =
+      b && (b->weight || b->leaf_weight || !b->weight_device.empty() || !b->read_bps.empty() ||
+            !b->write_bps.empty() || !b->read_iops.empty() || !b->write_iops.empty());
   const bool network = n && (n->class_id || !n->priorities.empty());
   return memory || cpu || block || network || resources.pids_limit ||
          !resources.hugepages.empty() || !resources.rdma.empty() || !resources.unified.empty();

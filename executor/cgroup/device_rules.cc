@@ -2,9 +2,9 @@
 // Folding device rules. See device_rules.h.
 #include "executor/cgroup/device_rules.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include <fmt/format.h>
 
 namespace amphora::cgroup {
 namespace {
@@ -17,20 +17,27 @@ struct OwnRule {
 // Devices every container may use. tun is here because VPNs in containers broke when a runtime
 // took it out once (runc #4555).
 constexpr OwnRule kOwnRules[] = {
-    {'c', -1, -1, kMknod},        {'b', -1, -1, kMknod},       {'c', 1, 3, kAllAccess},
-    {'c', 1, 5, kAllAccess},      {'c', 1, 7, kAllAccess},     {'c', 1, 8, kAllAccess},
-    {'c', 1, 9, kAllAccess},      {'c', 5, 0, kAllAccess},     {'c', 5, 2, kAllAccess},
-    {'c', 136, -1, kAllAccess},   {'c', 10, 200, kAllAccess},
+    {'c', -1, -1, kMknod},      {'b', -1, -1, kMknod},      {'c', 1, 3, kAllAccess},
+    {'c', 1, 5, kAllAccess},    {'c', 1, 7, kAllAccess},    {'c', 1, 8, kAllAccess},
+    {'c', 1, 9, kAllAccess},    {'c', 5, 0, kAllAccess},    {'c', 5, 2, kAllAccess},
+    {'c', 136, -1, kAllAccess}, {'c', 10, 200, kAllAccess},
 };
 
 Result<uint8_t> parse_access(const std::string& text) {
   uint8_t access = 0;
   for (const char letter : text) {
     switch (letter) {
-      case 'r': access |= kRead; break;
-      case 'w': access |= kWrite; break;
-      case 'm': access |= kMknod; break;
-      default: return fail(Errc::kInvalid, fmt::format("device access \"{}\": not of r, w, m", text));
+      case 'r':
+        access |= kRead;
+        break;
+      case 'w':
+        access |= kWrite;
+        break;
+      case 'm':
+        access |= kMknod;
+        break;
+      default:
+        return fail(Errc::kInvalid, fmt::format("device access \"{}\": not of r, w, m", text));
     }
   }
   if (access == 0) return fail(Errc::kInvalid, "device rule: access is empty");
@@ -81,9 +88,10 @@ Result<void> subtract(std::vector<DeviceException>& held, const DeviceException&
     if (covers(rule, exception)) {
       exception.access = static_cast<uint8_t>(exception.access & ~rule.access);
     } else if (!rule.own) {
-      return fail(Errc::kUnsupported,
-                  fmt::format("device rule {} \"{}\" narrows \"{}\", which cgroup v1 cannot express",
-                              rule.allow ? "allow" : "deny", line_text(rule), line_text(exception)));
+      return fail(
+          Errc::kUnsupported,
+          fmt::format("device rule {} \"{}\" narrows \"{}\", which cgroup v1 cannot express",
+                      rule.allow ? "allow" : "deny", line_text(rule), line_text(exception)));
     }
   }
   std::erase_if(held, [](const DeviceException& e) { return e.access == 0; });
@@ -188,7 +196,7 @@ class Assembler {
  private:
   static constexpr int16_t kNext = INT16_MAX;
   void emit(int code, uint8_t dst, uint8_t src, int16_t off, int32_t imm) {
-    struct bpf_insn insn {};
+    struct bpf_insn insn{};
     insn.code = static_cast<uint8_t>(code);
     insn.dst_reg = dst & 0xf;
     insn.src_reg = src & 0xf;

@@ -24,12 +24,13 @@ struct DeviceException {
   char type = 'c';                       ///< c, b, or a for both
   std::optional<uint32_t> major, minor;  ///< nullopt: any
   uint8_t access = 0;
-  bool own = false;                      ///< from the runtime's list, not from the spec
+  bool own = false;  ///< from the runtime's list, not from the spec
 };
 
 /// In order; the last one that speaks about an access bit of a device decides it.
 struct DeviceFilter {
-  bool default_allow = false;  ///< a spec without rules allows the runtime's own list only, as in runc
+  bool default_allow =
+      false;  ///< a spec without rules allows the runtime's own list only, as in runc
   std::vector<DeviceException> exceptions;
 };
 

@@ -5,13 +5,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
+
+#include <fmt/format.h>
 
 #include "executor/base/sys.h"
 
@@ -45,7 +46,8 @@ std::string hint_for(const std::string& dir, std::string_view file, int err) {
   if (memory && err == EINVAL) return "memory+swap must not be below memory";
   if (file == "cgroup.procs" || file == "tasks") {
     if (err == ENOSPC) return "the cpuset has no cpus or no mems";
-    if (err == EBUSY) return "on cgroup v2 a cgroup with controllers in its children holds no process";
+    if (err == EBUSY)
+      return "on cgroup v2 a cgroup with controllers in its children holds no process";
     if (err == EOPNOTSUPP) return "the cgroup is threaded or its type is \"domain invalid\"";
   }
   if (file == "cgroup.subtree_control" && err == EBUSY) {
@@ -76,7 +78,7 @@ Result<void> walk_level(const std::string& dir, int depth,
                         const std::function<Result<void>(const std::string&)>& visit) {
   if (depth > kMaxDepth) return fail(Errc::kSystem, dir + ": nested too deeply");
   TRY(visit(dir));
-  struct stat info {};
+  struct stat info{};
   // cgroupfs counts its sub-directories in st_nlink: most cgroups are spared the readdir.
   if (::stat(dir.c_str(), &info) != 0 || info.st_nlink == 2) return {};
   TRY_ASSIGN(const std::vector<std::string> names, children(dir));
@@ -272,13 +274,13 @@ uint64_t keyed_number(std::string_view text, std::string_view key) {
 }
 
 int64_t now_ms() noexcept {
-  struct timespec now {};
+  struct timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
 }
 
 void sleep_ms(int ms) noexcept {
-  struct timespec left {ms / 1000, (ms % 1000) * 1000000L};
+  struct timespec left{ms / 1000, (ms % 1000) * 1000000L};
   while (::nanosleep(&left, &left) != 0 && errno == EINTR) {
   }
 }

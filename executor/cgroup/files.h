@@ -40,7 +40,8 @@ Result<void> make_dirs(const std::string& mount, const std::string& path,
 Result<std::vector<std::string>> children(const std::string& dir);
 /// Calls `visit` for `dir` and every cgroup below it, parents first. Missing directories are no
 /// error: cgroups come and go. At most kMaxDepth levels.
-Result<void> walk(const std::string& dir, const std::function<Result<void>(const std::string&)>& visit);
+Result<void> walk(const std::string& dir,
+                  const std::function<Result<void>(const std::string&)>& visit);
 /// Removes `dir` and what is below, retrying EBUSY until `deadline_ms` (CLOCK_MONOTONIC).
 Result<void> remove_tree(const std::string& dir, int64_t deadline_ms);
 

@@ -2,10 +2,11 @@
 // The v1 freezer. Freezing is a request that the kernel works on while tasks come to a stop; asking
 // again makes it look at tasks forked meanwhile, and a thaw in between gets it unstuck.
 #include <errno.h>
-#include <fmt/format.h>
 
 #include <string>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "executor/cgroup/files.h"
 #include "executor/cgroup/v1.h"
@@ -31,8 +32,8 @@ Result<void> freeze(const std::string& dir) {
     if (trim(state) == "FROZEN") return {};
   }
   static_cast<void>(write_value(dir, "freezer.state", "THAWED"));
-  return fail(Errc::kSystem, fmt::format("unable to freeze {}: still freezing after {} tries", dir,
-                                         kTries));
+  return fail(Errc::kSystem,
+              fmt::format("unable to freeze {}: still freezing after {} tries", dir, kTries));
 }
 
 }  // namespace

@@ -2,9 +2,9 @@
 // Path rules. See layout.h.
 #include "executor/cgroup/layout.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "executor/base/path.h"
 
@@ -76,7 +76,8 @@ Result<UnitPath> parse_unit_path(std::string_view cgroups_path, std::string_view
                 std::string(cgroups_path.substr(first + 1, second - first - 1)),
                 std::string(cgroups_path.substr(second + 1))};
   if (unit.name.empty()) {
-    return fail(Errc::kInvalid, fmt::format("cgroups path \"{}\": the name is empty", cgroups_path));
+    return fail(Errc::kInvalid,
+                fmt::format("cgroups path \"{}\": the name is empty", cgroups_path));
   }
   if (unit.slice.empty()) unit.slice = default_slice;
   if (unit.slice == "-") unit.slice = "-.slice";

@@ -30,9 +30,7 @@ bool parse_device(std::string_view word, IoEntry& entry) {
   return parse_number(major, entry.major) && parse_number(word, entry.minor);
 }
 
-double parse_double(std::string_view word) {
-  return ::strtod(std::string(word).c_str(), nullptr);
-}
+double parse_double(std::string_view word) { return ::strtod(std::string(word).c_str(), nullptr); }
 
 PressureLine parse_pressure_line(std::string_view line) {
   PressureLine out;

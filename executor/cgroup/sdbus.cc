@@ -4,13 +4,14 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <fmt/format.h>
 #include <stdlib.h>
 #include <string.h>
-#include <systemd/sd-bus.h>
 #include <time.h>
 
 #include <utility>
+
+#include <fmt/format.h>
+#include <systemd/sd-bus.h>
 
 #include "executor/cgroup/files.h"
 
@@ -140,8 +141,7 @@ class SdBus : public Systemd {
 
 Result<SdBus::Message> SdBus::new_call(const char* method) {
   sd_bus_message* raw = nullptr;
-  const int r =
-      api_.sd_bus_message_new_method_call(bus_, &raw, kService, kPath, kManager, method);
+  const int r = api_.sd_bus_message_new_method_call(bus_, &raw, kService, kPath, kManager, method);
   if (r < 0) return fail_errno(-r, fmt::format("prepare systemd's {}", method));
   return Message(raw, Unref{&api_});
 }
@@ -227,8 +227,8 @@ Result<std::string> SdBus::property(const std::string& path, const char* interfa
                                     const char* name) {
   sd_bus_error error{};
   char* text = nullptr;
-  const int r = api_.sd_bus_get_property_string(bus_, kService, path.c_str(), interface, name,
-                                                &error, &text);
+  const int r =
+      api_.sd_bus_get_property_string(bus_, kService, path.c_str(), interface, name, &error, &text);
   api_.sd_bus_error_free(&error);
   if (r < 0) return fail_errno(-r, fmt::format("systemd: read {} of {}", name, path));
   std::string value(text);
@@ -337,9 +337,9 @@ Result<std::unique_ptr<Systemd>> connect_systemd(bool user) {
   sd_bus* bus = nullptr;
   const int r = user ? api.sd_bus_open_user(&bus) : api.sd_bus_open_system(&bus);
   if (r < 0) {
-    return std::unexpected(Error::from_errno(-r, user ? "connect to the user's systemd"
-                                                      : "connect to systemd")
-                               .hint("the systemd cgroup driver needs systemd and its D-Bus"));
+    return std::unexpected(
+        Error::from_errno(-r, user ? "connect to the user's systemd" : "connect to systemd")
+            .hint("the systemd cgroup driver needs systemd and its D-Bus"));
   }
   auto systemd = std::make_unique<SdBus>(api, bus);
   TRY(systemd->prepare());

@@ -3,12 +3,13 @@
 #include "executor/cgroup/signal.h"
 
 #include <errno.h>
-#include <fmt/format.h>
 #include <signal.h>
 
 #include <algorithm>
 #include <utility>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "executor/base/fd.h"
 #include "executor/base/sys.h"
@@ -51,8 +52,9 @@ Result<void> kill_until_empty(const std::string& dir, int64_t deadline_ms) {
     TRY_ASSIGN(const std::vector<pid_t> left, list_pids(dir));
     if (left.empty()) return {};
     if (now_ms() >= deadline_ms) {
-      return fail(Errc::kSystem, fmt::format("cgroup {}: {} process(es) survive SIGKILL ({} reached)",
-                                             dir, left.size(), reached));
+      return fail(Errc::kSystem,
+                  fmt::format("cgroup {}: {} process(es) survive SIGKILL ({} reached)", dir,
+                              left.size(), reached));
     }
     sleep_ms(pause);
   }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Numbers from cgroup v1 files. What is absent is left out: a stats call never fails for a file.
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <string>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "executor/cgroup/parse.h"
 #include "executor/cgroup/stats.h"
@@ -87,15 +88,14 @@ IoStats io_stats(const std::string& dir) {
     return std::vector<IoEntry>();
   };
   IoStats stats;
-  stats.service_bytes = list({"blkio.bfq.io_service_bytes_recursive",
-                              "blkio.io_service_bytes_recursive",
-                              "blkio.throttle.io_service_bytes_recursive",
-                              "blkio.throttle.io_service_bytes"});
+  stats.service_bytes =
+      list({"blkio.bfq.io_service_bytes_recursive", "blkio.io_service_bytes_recursive",
+            "blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_service_bytes"});
   stats.serviced = list({"blkio.bfq.io_serviced_recursive", "blkio.io_serviced_recursive",
                          "blkio.throttle.io_serviced_recursive", "blkio.throttle.io_serviced"});
   stats.queued = list({"blkio.bfq.io_queued_recursive", "blkio.io_queued_recursive"});
-  stats.service_time = list({"blkio.bfq.io_service_time_recursive",
-                             "blkio.io_service_time_recursive"});
+  stats.service_time =
+      list({"blkio.bfq.io_service_time_recursive", "blkio.io_service_time_recursive"});
   stats.wait_time = list({"blkio.bfq.io_wait_time_recursive", "blkio.io_wait_time_recursive"});
   stats.merged = list({"blkio.bfq.io_merged_recursive", "blkio.io_merged_recursive"});
   stats.time = list({"blkio.bfq.time_recursive", "blkio.time_recursive"});

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Numbers from cgroup v2 files, and hugetlb of both versions. See stats.h.
 #include <dirent.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "executor/cgroup/files.h"
 #include "executor/cgroup/parse.h"

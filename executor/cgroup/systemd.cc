@@ -4,7 +4,6 @@
 #include "executor/cgroup/systemd.h"
 
 #include <errno.h>
-#include <fmt/format.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -13,6 +12,8 @@
 #include <unistd.h>
 
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "executor/base/sys.h"
 #include "executor/cgroup/convert.h"
@@ -38,7 +39,7 @@ class Holder {
 
   Result<void> start() {
     int pidfd = -1;
-    struct clone_args args {};
+    struct clone_args args{};
     args.flags = CLONE_PIDFD | CLONE_CLEAR_SIGHAND;
     args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
     const pid_t pid = sys::clone3(args);
@@ -58,7 +59,8 @@ class Holder {
     sys::pidfd_send_signal(process_.pidfd.get(), SIGKILL);
     siginfo_t info{};
     // Made without an exit signal, so that nobody mistakes it for a child of theirs: __WALL.
-    while (::waitid(P_PIDFD, static_cast<id_t>(process_.pidfd.get()), &info, WEXITED | __WALL) != 0 &&
+    while (::waitid(P_PIDFD, static_cast<id_t>(process_.pidfd.get()), &info, WEXITED | __WALL) !=
+               0 &&
            errno == EINTR) {
     }
     process_ = Process{};
@@ -71,7 +73,10 @@ class Holder {
 class SystemdCgroup : public Cgroup {
  public:
   SystemdCgroup(std::string unit, bool user, bool v2, std::unique_ptr<Cgroup> inner, Holder holder)
-      : unit_(std::move(unit)), user_(user), v2_(v2), inner_(std::move(inner)),
+      : unit_(std::move(unit)),
+        user_(user),
+        v2_(v2),
+        inner_(std::move(inner)),
         holder_(std::move(holder)) {}
 
   Result<void> apply(const oci::Resources& resources) override {
@@ -85,8 +90,7 @@ class SystemdCgroup : public Cgroup {
     warnings_ = inner_->warnings();
     TRY(std::move(result));
     TRY_ASSIGN(const auto systemd, connect_systemd(user_));
-    TRY_ASSIGN(const auto properties,
-               limit_properties(resources, {v2_, systemd->version(), {}}));
+    TRY_ASSIGN(const auto properties, limit_properties(resources, {v2_, systemd->version(), {}}));
     return systemd->set_properties(unit_, properties);
   }
   Result<void> add(pid_t pid) const override {
@@ -178,8 +182,7 @@ Result<std::unique_ptr<Cgroup>> create_systemd(const std::string& id, const oci:
   TRY(expand_slice(path.slice));
   const bool v2 = host.cgroup_mode == setup::CgroupMode::kUnified;
   TRY_ASSIGN(const auto systemd, connect_systemd(options.rootless));
-  UnitTarget target{v2, systemd->version(),
-                    read_list("/proc", "devices").value_or(std::string())};
+  UnitTarget target{v2, systemd->version(), read_list("/proc", "devices").value_or(std::string())};
   TRY_ASSIGN(auto properties, unit_properties(id, path, unit, linux_.resources, target));
   if (!options.rootless && !host.in_user_namespace) {
     TRY_ASSIGN(auto devices, device_properties(linux_.resources.devices, target));

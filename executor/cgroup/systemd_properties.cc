@@ -2,10 +2,10 @@
 // Unit properties. See systemd_properties.h.
 #include "executor/cgroup/systemd_properties.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <charconv>
+
+#include <fmt/format.h>
 
 #include "executor/cgroup/convert.h"
 #include "executor/cgroup/device_rules.h"
@@ -14,9 +14,7 @@
 namespace amphora::cgroup {
 namespace {
 
-uint64_t unlimited(int64_t value) {
-  return value < 0 ? UINT64_MAX : static_cast<uint64_t>(value);
-}
+uint64_t unlimited(int64_t value) { return value < 0 ? UINT64_MAX : static_cast<uint64_t>(value); }
 
 Result<void> cpu_properties(const oci::CpuLimits& cpu, const UnitTarget& target,
                             std::vector<UnitProperty>& out) {

@@ -4,12 +4,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <poll.h>
 #include <sys/inotify.h>
 #include <unistd.h>
 
 #include <algorithm>
+
+#include <fmt/format.h>
 
 namespace amphora::cgroup {
 namespace {
@@ -29,7 +30,7 @@ Result<bool> wait_event(const std::string& dir, std::string_view key, uint64_t v
     if (keyed_number({text, static_cast<size_t>(n)}, key) == value) return true;
     const int64_t left = deadline_ms - now_ms();
     if (left <= 0) return false;
-    struct pollfd wait {fd.get(), POLLPRI, 0};
+    struct pollfd wait{fd.get(), POLLPRI, 0};
     if (::poll(&wait, 1, static_cast<int>(std::min<int64_t>(left, 60000))) < 0 && errno != EINTR) {
       return fail_errno(errno, "poll cgroup.events in " + dir);
     }
@@ -94,7 +95,8 @@ Result<bool> wait_empty(const std::string& dir, int64_t deadline_ms) {
 
 Result<void> freeze_unified(const std::string& dir, bool frozen) {
   TRY(write_value(dir, "cgroup.freeze", frozen ? "1" : "0"));
-  TRY_ASSIGN(const bool done, wait_event(dir, "frozen", frozen ? 1 : 0, now_ms() + kFreezeTimeoutMs));
+  TRY_ASSIGN(const bool done,
+             wait_event(dir, "frozen", frozen ? 1 : 0, now_ms() + kFreezeTimeoutMs));
   if (done) return {};
   if (frozen) static_cast<void>(write_value(dir, "cgroup.freeze", "0"));
   return fail(Errc::kSystem, fmt::format("cgroup {}: not {} within {} s", dir,
@@ -125,7 +127,8 @@ Result<void> check_page_size(const std::string& page_size) {
   const size_t digits = text.find_first_not_of("0123456789");
   if (digits == 0 || digits == std::string_view::npos ||
       (text.substr(digits) != "KB" && text.substr(digits) != "MB" && text.substr(digits) != "GB")) {
-    return fail(Errc::kInvalid, fmt::format("hugepage size \"{}\": not like 64KB, 2MB or 1GB", text));
+    return fail(Errc::kInvalid,
+                fmt::format("hugepage size \"{}\": not like 64KB, 2MB or 1GB", text));
   }
   return {};
 }

@@ -5,12 +5,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "executor/cgroup/convert.h"
 #include "executor/cgroup/device_rules.h"
@@ -40,8 +41,7 @@ Result<void> check_unused(const Location& location) {
   if (location.has("freezer")) {
     TRY_ASSIGN(const bool frozen, is_frozen_v1(location.dir()));
     if (frozen) {
-      return fail(Errc::kPrecondition,
-                  "container's cgroup unexpectedly frozen: " + location.dir());
+      return fail(Errc::kPrecondition, "container's cgroup unexpectedly frozen: " + location.dir());
     }
   }
   return {};
@@ -90,7 +90,8 @@ Result<std::unique_ptr<Cgroup>> create_v1(const std::string& id, std::string_vie
     undo(made);
     return fail(Errc::kUnsupported,
                 "rootless needs no limits + no cgrouppath when no permission is granted for "
-                "cgroups: " + refused);
+                "cgroups: " +
+                    refused);
   }
   if (got.empty()) return std::unique_ptr<Cgroup>();
   return std::make_unique<V1Cgroup>(std::move(got), options.rootless || host.in_user_namespace,
@@ -200,7 +201,8 @@ Result<void> V1Cgroup::freeze(Frozen frozen) {
     return freeze_v1(location->dir(), frozen == Frozen::kYes);
   }
   if (const Location* side = unified()) return freeze_unified(side->dir(), frozen == Frozen::kYes);
-  return fail(Errc::kUnsupported, "cannot freeze: controller freezer is not available on this host");
+  return fail(Errc::kUnsupported,
+              "cannot freeze: controller freezer is not available on this host");
 }
 
 Result<bool> V1Cgroup::is_frozen() const {

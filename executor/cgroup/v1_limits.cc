@@ -2,11 +2,12 @@
 // Writing the spec's values to cgroup v1 files, in the orders the kernel asks for. A value whose
 // hierarchy is not there is an error that names both; values nobody asked for are not touched.
 #include <errno.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <string>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "executor/cgroup/convert.h"
 #include "executor/cgroup/unified.h"
@@ -117,8 +118,8 @@ Result<void> Limits::memory(const oci::MemoryLimits& limits) {
     warnings_.emplace_back("kernel memory limits are ignored: the kernel no longer has them");
   }
   if (limits.swappiness.value_or(0) > 100) {
-    return fail(Errc::kInvalid, fmt::format("memory swappiness {}: the valid range is 0-100",
-                                            *limits.swappiness));
+    return fail(Errc::kInvalid,
+                fmt::format("memory swappiness {}: the valid range is 0-100", *limits.swappiness));
   }
   const bool oom_change = limits.disable_oom_killer.value_or(false) ||
                           (limits.disable_oom_killer && writer_.updating());

@@ -4,13 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "executor/cgroup/bpf.h"
 #include "executor/cgroup/convert.h"
@@ -118,8 +119,7 @@ Result<void> V2Cgroup::apply(const oci::Resources& resources) {
 
 Result<void> V2Cgroup::update(const oci::Resources& resources) {
   Writer writer(Writer::Mode::kUpdate);
-  auto result =
-      write_v2_limits(location_.dir(), resources, origin_.not_enabled, writer, warnings_);
+  auto result = write_v2_limits(location_.dir(), resources, origin_.not_enabled, writer, warnings_);
   if (result) return {};
   const std::string failed = writer.roll_back();
   if (failed.empty()) return result;
@@ -148,8 +148,8 @@ Result<void> V2Cgroup::write_devices(const std::vector<oci::DeviceRule>& rules) 
     warnings_.push_back("device rules are not enforced: " + result.error().what());
     return {};
   }
-  return std::unexpected(std::move(result).error().context("set device rules of " +
-                                                           location_.dir()));
+  return std::unexpected(
+      std::move(result).error().context("set device rules of " + location_.dir()));
 }
 
 Result<void> V2Cgroup::add(pid_t pid) const {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writing the spec's values, which speak cgroup v1, to cgroup v2 files.
 #include <errno.h>
-#include <fmt/format.h>
 
 #include <map>
 #include <string>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "executor/cgroup/convert.h"
 #include "executor/cgroup/unified.h"
@@ -41,8 +42,8 @@ class Limits {
   /// A file that is not there means a controller that is not there: the error says so.
   Result<void> explain(Result<void> result, std::string_view controller, std::string_view what) {
     if (result || result.error().sys_errno() != ENOENT) return result;
-    std::string text = fmt::format("cannot set {}: controller {} is not available on this host",
-                                   what, controller);
+    std::string text =
+        fmt::format("cannot set {}: controller {} is not available on this host", what, controller);
     if (!not_enabled_.empty()) text += fmt::format(" ({})", not_enabled_);
     return fail(Errc::kUnsupported, std::move(text));
   }
@@ -83,7 +84,8 @@ Result<void> Limits::cpu_max(const oci::CpuLimits& limits) {
   const bool period = limits.period.value_or(0) != 0;
   if (!quota && !period) return {};
   if (!period) return put("cpu.max", limit_text(*limits.quota, "max"));  // keeps the period
-  if (quota || !writer_.updating()) return put("cpu.max", cpu_max_text(limits.quota, limits.period));
+  if (quota || !writer_.updating())
+    return put("cpu.max", cpu_max_text(limits.quota, limits.period));
   TRY_ASSIGN(const std::string current, read_value(dir_, "cpu.max"));
   return put("cpu.max", fmt::format("{} {}", current.substr(0, current.find(' ')), *limits.period));
 }
@@ -99,8 +101,8 @@ Result<void> Limits::check_usage(const oci::MemoryLimits& limits) {
   // v2 takes any limit and kills to reach it; who asked to be safe from that gets an error.
   const auto usage = read_number(dir_, "memory.current");
   if (!usage || *usage <= static_cast<uint64_t>(*limits.limit)) return {};
-  return fail(Errc::kInvalid, fmt::format("rejecting memory limit {}: current usage is {}",
-                                          *limits.limit, *usage));
+  return fail(Errc::kInvalid,
+              fmt::format("rejecting memory limit {}: current usage is {}", *limits.limit, *usage));
 }
 
 Result<void> Limits::swap(const oci::MemoryLimits& limits) {
@@ -136,9 +138,8 @@ Result<void> Limits::memory(const oci::MemoryLimits& limits) {
 Result<void> Limits::io_weight(const oci::BlockIo& limits) {
   const bool bfq = has_file(dir_, "io.bfq.weight");
   // bfq takes weights per device only in kernels that show a "default N" line.
-  const bool devices = !bfq || read_value(dir_, "io.bfq.weight")
-                                   .value_or(std::string())
-                                   .starts_with("default");
+  const bool devices =
+      !bfq || read_value(dir_, "io.bfq.weight").value_or(std::string()).starts_with("default");
   const char* file = bfq ? "io.bfq.weight" : "io.weight";
   const auto text = [&](uint16_t weight) {
     return bfq ? number(weight) : number(io_weight_from_blkio(weight));
@@ -153,7 +154,8 @@ Result<void> Limits::io_weight(const oci::BlockIo& limits) {
     if (!devices) {
       return fail(Errc::kUnsupported,
                   fmt::format("cannot set the I/O weight of device {}: this kernel's bfq has none "
-                              "per device", key));
+                              "per device",
+                              key));
     }
     TRY(writer_.write_keyed(dir_, file, key, text(*device.weight), "default"));
   }
@@ -215,7 +217,8 @@ Result<void> Limits::unified(const std::map<std::string, std::string>& values) {
       return fail(Errc::kUnsupported,
                   known ? fmt::format("unified resource \"{}\" can't be set: no such file", key)
                         : fmt::format("unified resource \"{}\" can't be set: controller \"{}\" not "
-                                      "available", key, controller));
+                                      "available",
+                                      key, controller));
     } while (!rest.empty());
   }
   return {};

@@ -101,7 +101,7 @@ Result<void> find_mounts(int proc_fd, CgroupTable& table) {
 }
 
 bool is_cgroup2(const char* path) noexcept {
-  struct statfs info {};
+  struct statfs info{};
   return ::statfs(path, &info) == 0 && info.f_type == CGROUP2_SUPER_MAGIC;
 }
 
@@ -131,7 +131,7 @@ Result<void> probe_cgroups(Host& host) {
 }
 
 Result<void> probe_capabilities(Host& host) {
-  struct __user_cap_header_struct header {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   struct __user_cap_data_struct data[2] = {};
   if (::syscall(SYS_capget, &header, data) != 0) return fail_errno(errno, "read own capabilities");
   host.own_capabilities = uint64_t{data[1].effective} << 32 | data[0].effective;
@@ -145,7 +145,7 @@ Result<void> probe_capabilities(Host& host) {
 
 Result<void> probe_proc(Host& host) {
   TRY_ASSIGN(host.proc_fd, open_at(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY));
-  struct statfs info {};
+  struct statfs info{};
   if (::fstatfs(host.proc_fd.get(), &info) != 0) return fail_errno(errno, "check /proc");
   if (info.f_type != PROC_SUPER_MAGIC) {
     return fail(Errc::kUnsupported, "check /proc: it is not a procfs");
@@ -202,7 +202,7 @@ void CgroupTable::add_mounts(std::string_view lines) {
 
 void CgroupTable::add_mount(std::string_view mount, std::string_view filesystem) {
   const std::string_view type = take(filesystem, ' ');
-  take(filesystem, ' ');  // source
+  take(filesystem, ' ');                                           // source
   for (int skipped = 0; skipped < 3; ++skipped) take(mount, ' ');  // id, parent, device
   const std::string root = unescape(take(mount, ' '));
   const std::string point = unescape(take(mount, ' '));
@@ -244,7 +244,7 @@ Result<Host> probe_host() {
       fd && ::read(fd.get(), &enabled, 1) == 1) {
     host.apparmor = enabled == 'Y';
   }
-  struct statfs selinux {};
+  struct statfs selinux{};
   host.selinux = ::statfs("/sys/fs/selinux", &selinux) == 0 && selinux.f_type == SELINUX_MAGIC;
   return host;
 }

@@ -3,7 +3,6 @@
 #include "support.h"
 
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -13,6 +12,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <gtest/gtest.h>
 
 #include "executor/base/sys.h"
 #include "executor/cgroup/files.h"
@@ -26,7 +27,7 @@ void Child::start(const std::function<int()>& body, int cgroup_fd) {
   int go[2];
   if (::pipe2(go, O_CLOEXEC) != 0) ::abort();
   if (cgroup_fd >= 0) {
-    struct clone_args args {};
+    struct clone_args args{};
     args.flags = CLONE_INTO_CGROUP;
     args.exit_signal = SIGCHLD;
     args.cgroup = static_cast<uint64_t>(cgroup_fd);
@@ -90,7 +91,8 @@ int fork_tree() {
 int greedy() {
   constexpr size_t kStep = size_t{1} << 20;
   for (int n = 0; n < 1024; ++n) {
-    void* block = ::mmap(nullptr, kStep, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* block =
+        ::mmap(nullptr, kStep, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (block == MAP_FAILED) return 98;
     ::memset(block, 1, kStep);
   }
@@ -98,8 +100,8 @@ int greedy() {
 }
 
 Beat::Beat()
-    : count(static_cast<volatile uint64_t*>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE,
-                                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {}
+    : count(static_cast<volatile uint64_t*>(
+          ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {}
 Beat::~Beat() { ::munmap(const_cast<uint64_t*>(count), 4096); }
 
 int Beat::run() const {
@@ -120,7 +122,9 @@ std::string file(const std::string& path) {
   return text ? std::string(trim(*text)) : "error: " + text.error().what();
 }
 
-std::string cgroups_of(pid_t pid) { return file("/proc/" + std::to_string(pid) + "/cgroup") + "\n"; }
+std::string cgroups_of(pid_t pid) {
+  return file("/proc/" + std::to_string(pid) + "/cgroup") + "\n";
+}
 
 bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
 

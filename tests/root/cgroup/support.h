@@ -55,8 +55,8 @@ struct Beat {
   bool moves(int ms) const;  ///< within `ms`
 };
 
-std::string file(const std::string& path);           ///< trimmed content, or "error: ..."
-std::string cgroups_of(pid_t pid);                   ///< /proc/PID/cgroup
+std::string file(const std::string& path);  ///< trimmed content, or "error: ..."
+std::string cgroups_of(pid_t pid);          ///< /proc/PID/cgroup
 bool exists(const std::string& path);
 bool eventually(const std::function<bool()>& check, int ms = 5000);
 /// A path below the hierarchies that no other test has.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The systemd driver with a real systemd: as pid 1 of namespaces or in a guest.
-#include <gtest/gtest.h>
 #include <signal.h>
 #include <unistd.h>
+
+#include <gtest/gtest.h>
 
 #include "executor/cgroup/cgroup.h"
 #include "executor/cgroup/sdbus.h"

@@ -2,7 +2,6 @@
 // The v1 driver on real hierarchies (and the unified side of a hybrid host).
 #include <errno.h>
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -11,6 +10,8 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+
+#include <gtest/gtest.h>
 
 #include "executor/cgroup/cgroup.h"
 #include "executor/cgroup/files.h"
@@ -231,7 +232,7 @@ TEST_F(V1, DevicesAreTheRuntimesListAndNoMore) {
   EXPECT_NE(list.find("c 136:* rwm"), std::string::npos) << list;
   EXPECT_EQ(list.find("a *:*"), std::string::npos) << list;
   Child child([] {
-    if (open_device(S_IFCHR, 1, 3, O_RDWR) != 0) return 1;      // null
+    if (open_device(S_IFCHR, 1, 3, O_RDWR) != 0) return 1;         // null
     if (open_device(S_IFCHR, 1, 11, O_RDONLY) != EPERM) return 2;  // kmsg: made, not opened
     return 0;
   });
@@ -263,7 +264,8 @@ TEST_F(V1, AnEmptyButFrozenCgroupIsRefused) {
   ASSERT_TRUE(cgroup->freeze(Frozen::kYes));
   const auto second = create("id", default_linux(cgroup->paths().at("freezer")), host_, {});
   ASSERT_FALSE(second);
-  EXPECT_NE(second.error().what().find("container's cgroup unexpectedly frozen"), std::string::npos);
+  EXPECT_NE(second.error().what().find("container's cgroup unexpectedly frozen"),
+            std::string::npos);
 }
 
 TEST_F(V1, KillReachesAForkTreeFrozenOrNot) {
@@ -308,7 +310,7 @@ TEST_F(V1, OomIsCountedAndWatched) {
   ASSERT_TRUE(cgroup->add(child.pid()));
   child.release();
   EXPECT_EQ(child.wait(), 128 + SIGKILL);
-  struct pollfd wait {watch->get(), POLLIN, 0};
+  struct pollfd wait{watch->get(), POLLIN, 0};
   EXPECT_EQ(::poll(&wait, 1, 5000), 1);
   EXPECT_TRUE(eventually([&] { return *cgroup->oom_kills() == 1; }));
   const auto stats = cgroup->stats();
@@ -368,7 +370,8 @@ TEST_F(V1, ALimitBelowUsageSaysHowMuchIsUsed) {
   const Beat beat;
   Child child([&] {
     constexpr size_t kSize = size_t{24} << 20;
-    void* block = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* block =
+        ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ::memset(block, 1, kSize);
     return beat.run();
   });
@@ -380,7 +383,8 @@ TEST_F(V1, ALimitBelowUsageSaysHowMuchIsUsed) {
   resources.memory->check_before_update = true;
   auto updated = cgroup->update(resources);
   ASSERT_FALSE(updated);
-  EXPECT_EQ(updated.error().what().rfind("rejecting memory limit 4194304: current usage is ", 0), 0u);
+  EXPECT_EQ(updated.error().what().rfind("rejecting memory limit 4194304: current usage is ", 0),
+            0u);
   resources.memory->check_before_update = false;
   updated = cgroup->update(resources);
   ASSERT_FALSE(updated);
@@ -395,7 +399,8 @@ TEST_F(V1, StatsAreFilled) {
   const Beat beat;
   Child child([&] {
     constexpr size_t kSize = size_t{4} << 20;
-    void* block = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* block =
+        ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ::memset(block, 1, kSize);
     const int64_t until = now_ms() + 30;
     while (now_ms() < until) {
@@ -453,7 +458,8 @@ TEST_F(V1, RemoveOfAnInhabitedCgroupSaysSo) {
   const auto removed = cgroup->remove();
   ASSERT_FALSE(removed);
   EXPECT_NE(removed.error().what().find("container's cgroup is not empty: 1 process(es) found"),
-            std::string::npos) << removed.error().what();
+            std::string::npos)
+      << removed.error().what();
 }
 
 TEST_F(V1, AFailedCreateLeavesNothing) {

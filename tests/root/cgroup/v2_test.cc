@@ -4,7 +4,6 @@
 // as errors here, and as limits where a host has them.
 #include <errno.h>
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,6 +14,8 @@
 #include <unistd.h>
 
 #include <cstring>
+
+#include <gtest/gtest.h>
 
 #include "executor/cgroup/bpf.h"
 #include "executor/cgroup/cgroup.h"
@@ -241,7 +242,8 @@ TEST_F(V2, HugepagesAndRollBack) {
   resources.unified["hugetlb.3MB.max"] = "1";
   const auto updated = cgroup->update(resources);
   ASSERT_FALSE(updated);
-  EXPECT_EQ(updated.error().what().rfind("unified resource \"hugetlb.3MB.max\" can't be set", 0), 0u)
+  EXPECT_EQ(updated.error().what().rfind("unified resource \"hugetlb.3MB.max\" can't be set", 0),
+            0u)
       << updated.error().what();
   EXPECT_EQ(file(dir(cgroup) + "/hugetlb.2MB.max"), "4194304");
   EXPECT_EQ(file(dir(cgroup) + "/hugetlb.2MB.rsvd.max"), "4194304");
@@ -276,8 +278,9 @@ TEST_F(V2, WhatV2LacksIsAWarningOrAnError) {
   EXPECT_EQ(cgroup->warnings().size(), 3u);
   resources = {};
   resources.network.emplace().class_id = 1;
-  EXPECT_EQ(cgroup->apply(resources).error().what(),
-            "cannot set network class id: this host uses cgroup v2, which has no net_cls controller");
+  EXPECT_EQ(
+      cgroup->apply(resources).error().what(),
+      "cannot set network class id: this host uses cgroup v2, which has no net_cls controller");
 }
 
 TEST_F(V2, OomNeedsTheMemoryController) {
@@ -298,7 +301,7 @@ TEST_F(V2, OomNeedsTheMemoryController) {
   Child child(greedy, cgroup->clone_fd());
   child.release();
   EXPECT_EQ(child.wait(), 128 + SIGKILL);
-  struct pollfd wait {watch->get(), POLLIN, 0};
+  struct pollfd wait{watch->get(), POLLIN, 0};
   EXPECT_EQ(::poll(&wait, 1, 5000), 1);
   EXPECT_TRUE(eventually([&] { return *cgroup->oom_kills() == 1; }));
 }
@@ -326,7 +329,7 @@ TEST_F(V2, FoundAgainFromTheStateEvenWhenGone) {
 TEST_F(V2, DelegationGivesTheKernelsListOfFiles) {
   Guard cgroup = made(default_linux(unique_path()));
   ASSERT_TRUE(cgroup->delegate(12345));
-  struct stat info {};
+  struct stat info{};
   for (const char* name : {"", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads"}) {
     ASSERT_EQ(::stat((dir(cgroup) + name).c_str(), &info), 0);
     EXPECT_EQ(info.st_uid, 12345u) << name;
@@ -366,7 +369,8 @@ TEST_F(V2, AParentWithProcessesCannotGiveControllers) {
   Guard inner = made(linux_);
   const auto applied = inner->apply(linux_.resources);
   ASSERT_FALSE(applied);
-  EXPECT_NE(applied.error().what().find("this cgroup holds processes of its own"), std::string::npos)
+  EXPECT_NE(applied.error().what().find("this cgroup holds processes of its own"),
+            std::string::npos)
       << applied.error().what();
 }
 

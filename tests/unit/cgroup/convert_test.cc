@@ -2,18 +2,19 @@
 // The conversions between the spec's values and cgroup files.
 #include "executor/cgroup/convert.h"
 
-#include <gtest/gtest.h>
-
 #include <utility>
+
+#include <gtest/gtest.h>
 
 namespace amphora::cgroup {
 namespace {
 
 TEST(CpuWeight, FollowsTheTableThatAllRuntimesShare) {
   const std::pair<uint64_t, uint64_t> table[] = {
-      {0, 0},     {1, 1},       {2, 1},         {100, 17},        {512, 59},       {1024, 100},
+      {0, 0},      {1, 1},       {2, 1},          {100, 17},       {512, 59},          {1024, 100},
       {2048, 174}, {10240, 639}, {262144, 10000}, {262145, 10000}, {UINT64_MAX, 10000}};
-  for (const auto& [shares, weight] : table) EXPECT_EQ(weight_from_shares(shares), weight) << shares;
+  for (const auto& [shares, weight] : table)
+    EXPECT_EQ(weight_from_shares(shares), weight) << shares;
 }
 
 TEST(CpuWeight, NeverFallsAndStaysInBounds) {

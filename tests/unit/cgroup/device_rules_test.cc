@@ -3,9 +3,9 @@
 // compared with the plain reading of the rules.
 #include "executor/cgroup/device_rules.h"
 
-#include <gtest/gtest.h>
-
 #include <random>
+
+#include <gtest/gtest.h>
 
 namespace amphora::cgroup {
 namespace {
@@ -33,8 +33,12 @@ int run(const std::vector<struct bpf_insn>& program, const Request& request) {
         if (insn.src_reg != 1 || insn.off < 0 || insn.off > 8) return -1;
         reg[insn.dst_reg] = context[insn.off / 4];
         break;
-      case BPF_ALU | BPF_X | BPF_MOV: reg[insn.dst_reg] = uint32_t(reg[insn.src_reg]); break;
-      case BPF_ALU64 | BPF_K | BPF_MOV: reg[insn.dst_reg] = imm; break;
+      case BPF_ALU | BPF_X | BPF_MOV:
+        reg[insn.dst_reg] = uint32_t(reg[insn.src_reg]);
+        break;
+      case BPF_ALU64 | BPF_K | BPF_MOV:
+        reg[insn.dst_reg] = imm;
+        break;
       case BPF_ALU | BPF_K | BPF_AND:
         if (!known[insn.dst_reg]) return -1;
         reg[insn.dst_reg] = uint32_t(reg[insn.dst_reg]) & imm;
@@ -50,8 +54,10 @@ int run(const std::vector<struct bpf_insn>& program, const Request& request) {
         if (equal == (BPF_OP(insn.code) == BPF_JEQ)) at += static_cast<size_t>(insn.off);
         continue;
       }
-      case BPF_JMP | BPF_EXIT: return known[0] ? static_cast<int>(reg[0]) : -1;
-      default: return -1;
+      case BPF_JMP | BPF_EXIT:
+        return known[0] ? static_cast<int>(reg[0]) : -1;
+      default:
+        return -1;
     }
     known[insn.dst_reg] = true;
   }

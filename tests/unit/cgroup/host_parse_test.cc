@@ -16,12 +16,13 @@ Host hosted(std::string_view own, std::string_view mounts) {
 }
 
 TEST(HostParse, CoMountedNamedAndUnified) {
-  const Host host = hosted(
-      "12:cpu,cpuacct:/user\n3:name=systemd:/user/s\n1:net_cls:/\n0::/user/s (deleted)\n",
-      "25 20 0:5 / /proc rw - proc proc rw\n"
-      "30 25 0:26 / /sys/fs/cgroup/systemd rw,nosuid shared:9 - cgroup cgroup rw,xattr,name=systemd\n"
-      "31 25 0:27 / /sys/fs/cgroup/cpu,cpuacct rw shared:10 - cgroup cgroup rw,cpu,cpuacct\n"
-      "32 25 0:28 / /sys/fs/cgroup/unified rw shared:11 - cgroup2 cgroup2 rw,nsdelegate\n");
+  const Host host =
+      hosted("12:cpu,cpuacct:/user\n3:name=systemd:/user/s\n1:net_cls:/\n0::/user/s (deleted)\n",
+             "25 20 0:5 / /proc rw - proc proc rw\n"
+             "30 25 0:26 / /sys/fs/cgroup/systemd rw,nosuid shared:9 - cgroup cgroup "
+             "rw,xattr,name=systemd\n"
+             "31 25 0:27 / /sys/fs/cgroup/cpu,cpuacct rw shared:10 - cgroup cgroup rw,cpu,cpuacct\n"
+             "32 25 0:28 / /sys/fs/cgroup/unified rw shared:11 - cgroup2 cgroup2 rw,nsdelegate\n");
   ASSERT_EQ(host.hierarchies.size(), 2u);  // net_cls is not mounted
   EXPECT_EQ(host.hierarchies[0].controllers, "cpu,cpuacct");
   EXPECT_EQ(host.hierarchies[0].mount_point, "/sys/fs/cgroup/cpu,cpuacct");

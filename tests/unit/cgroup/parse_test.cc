@@ -34,7 +34,8 @@ TEST(Parse, FlatKeyed) {
 }
 
 TEST(Parse, BlkioWithAndWithoutOperations) {
-  const auto entries = parse_blkio("8:0 Read 4096\n8:0 Write 0\n8:0 Total 4096\nTotal 4096\n8:16 77\n");
+  const auto entries =
+      parse_blkio("8:0 Read 4096\n8:0 Write 0\n8:0 Total 4096\nTotal 4096\n8:16 77\n");
   ASSERT_EQ(entries.size(), 4u);
   EXPECT_EQ(entries[0].op, "Read");
   EXPECT_EQ(entries[0].value, 4096u);
