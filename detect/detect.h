@@ -20,6 +20,9 @@ namespace amphora::detect {
 inline constexpr std::string_view kWasmAnnotation = "amphora.dev/wasm";
 /// Name of the engine that runs a wasm guest; without effect on detection.
 inline constexpr std::string_view kEngineAnnotation = "amphora.dev/engine";
+/// Answers, in the state of a container: the verdict's kind and reason.
+inline constexpr std::string_view kKindAnnotation = "amphora.dev/kind";
+inline constexpr std::string_view kReasonAnnotation = "amphora.dev/reason";
 
 /// Asks the limited compile process whether a text is wat. Ok: it is. Error: why not (one line).
 /// `module` is a regular file opened read-only.
