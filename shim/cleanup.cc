@@ -74,11 +74,13 @@ Result<void> remove_all(const Flags& flags, proto::DeleteResponse& response) {
   TRY(oci::check_id(flags.id));
   const std::string root =
       state_root(flags.name_space, small_file(flags.bundle + "/" + kStateRootFile));
-  if (::access((root + "/" + flags.id).c_str(), F_OK) == 0) {
-    TRY(remove_container(root, flags.id, response));
-  }
   const std::string rootfs = flags.bundle + "/rootfs";
-  if (!flags.bundle.empty() && is_mount_point(rootfs)) TRY(unmount_rootfs(rootfs));
+  const bool is_recorded = ::access((root + "/" + flags.id).c_str(), F_OK) == 0;
+  const bool is_mounted = !flags.bundle.empty() && is_mount_point(rootfs);
+  if (is_recorded) TRY(remove_container(root, flags.id, response));
+  if (is_mounted) TRY(unmount_rootfs(rootfs));
+  // After an ordinary end the shim sees to its socket; a probe would look to it like a new client.
+  if (!is_recorded && !is_mounted) return {};
   const std::string address = small_file(flags.bundle + "/address");
   if (address.starts_with("unix:///")) remove_dead_socket(address.substr(7));
   return {};

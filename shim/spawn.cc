@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/prctl.h>
@@ -15,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "executor/base/path.h"
 #include "executor/base/sys.h"
 
 #ifndef PR_SCHED_CORE
@@ -43,7 +45,7 @@ void raise_oom_score() {
 
 /// Only what the server or what it starts can use: the rest of containerd's environment would cost
 /// memory in every shim and reach hooks' parents for no reason.
-std::vector<char*> environment() {
+std::vector<char*> environment(std::string& bin_dir) {
   static constexpr std::string_view kKept[] = {
       "PATH=",         "HOME=",          "TMPDIR=",      "XDG_RUNTIME_DIR=", "AMPHORA_",
       "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=", "TSAN_OPTIONS=",   "LD_LIBRARY_PATH=",
@@ -55,8 +57,20 @@ std::vector<char*> environment() {
       if (text.starts_with(prefix)) kept.push_back(*entry);
     }
   }
+  // The server runs from a sealed copy and cannot tell any more where its siblings are installed.
+  if (!bin_dir.empty() && ::getenv("AMPHORA_BIN_DIR") == nullptr) {
+    bin_dir.insert(0, "AMPHORA_BIN_DIR=");
+    kept.push_back(bin_dir.data());
+  }
   kept.push_back(nullptr);
   return kept;
+}
+
+std::string own_directory() {
+  char link[PATH_MAX];
+  const ssize_t size = ::readlink("/proc/self/exe", link, sizeof(link));
+  if (size <= 0 || link[0] != '/') return "";
+  return std::string(path::dir_name(std::string_view(link, static_cast<size_t>(size))));
 }
 
 /// Owns posix_spawn's two attribute objects.
@@ -128,7 +142,7 @@ Result<void> spawn_server(const Flags& flags, const StartInput& input, const std
   }
   // Without a sealed copy a container could write to the shim through /proc/PID/exe.
   TRY_ASSIGN(const UniqueFd executable, sys::seal_executable());
-  const std::string path = "/proc/self/fd/" + std::to_string(executable.get());
+  const std::string program = "/proc/self/fd/" + std::to_string(executable.get());
 
   std::vector<std::string> words = {"containerd-shim-amphora-v1",
                                     "-namespace", flags.name_space,
@@ -142,14 +156,15 @@ Result<void> spawn_server(const Flags& flags, const StartInput& input, const std
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
-  auto env = environment();
+  std::string bin_dir = own_directory();
+  auto env = environment(bin_dir);
 
   SpawnPlan plan;
   // dup2 onto itself would leave close-on-exec set, hence a copy that cannot be number 3.
   const UniqueFd copy(::fcntl(listener, F_DUPFD_CLOEXEC, 10));
   if (!copy) return fail_errno(errno, "duplicate the listening socket");
   plan.pass(copy.get(), kListenerFd);
-  TRY_ASSIGN(const pid_t pid, plan.spawn(path.c_str(), argv, env));
+  TRY_ASSIGN(const pid_t pid, plan.spawn(program.c_str(), argv, env));
   if (!input.options.shim_cgroup.empty()) {
     if (auto entered = enter_cgroup(input.options.shim_cgroup, pid); !entered) {
       ::kill(pid, SIGKILL);

@@ -241,6 +241,7 @@ void Supervisor::start_exec(const TaskPtr& task, const ProcessPtr& exec, Done<ui
         exec->process = std::move(made->process);
         exec->io = std::move(made->io);
         exec->io->begin(tools_.loop);
+        if (exec->stdin_closed) exec->io->close_stdin();
         exec->phase = Running{};
         ev::TaskExecStarted event;
         event.set_container_id(task->id);
@@ -326,6 +327,7 @@ Result<void> Supervisor::resize(const std::string& id, const std::string& exec_i
 Result<void> Supervisor::close_stdin(const std::string& id, const std::string& exec_id) {
   TRY_ASSIGN(const TaskPtr task, find(id));
   TRY_ASSIGN(const ProcessPtr process, find_process(task, exec_id));
+  process->stdin_closed = true;
   if (process->io) process->io->close_stdin();
   return {};
 }

@@ -56,6 +56,7 @@ struct TaskProcess {
   StdioUris stdio;
   Phase phase = Creating{};
   bool starting = false;           ///< Start is under way on a worker
+  bool stdin_closed = false;       ///< CloseIO came; before Start there is nothing to close yet
   std::optional<Exit> early_exit;  ///< ended while starting: told after TaskStart was
   Process process;                 ///< pid 0 until there is one
   std::unique_ptr<Reaper::Watch> watch;

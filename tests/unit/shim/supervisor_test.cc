@@ -6,7 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -377,6 +379,23 @@ TEST_F(SupervisorTest, ExitsOfExecsPrecedeInitsAndNothingStartsAfterwards) {
   EXPECT_EQ(std::ranges::count_if(events_.words, [](const auto& w) { return w.starts_with("exit e"); }),
             20);
   EXPECT_EQ(events_.words.back(), "exit web 137");
+}
+
+TEST_F(SupervisorTest, CloseIoBeforeAnExecsStartIsRemembered) {
+  const std::string fifo = dir_ / "in";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0700), 0);
+  ASSERT_TRUE(create("web"));
+  ASSERT_TRUE(start("web"));
+  ASSERT_TRUE(supervisor_
+                  .add_exec({"web", "e1", R"({"cwd":"/","args":["sleep"],"user":{"uid":0,"gid":0}})",
+                             {fifo, "", "", false}})
+                  .has_value());
+  EXPECT_TRUE(supervisor_.close_stdin("web", "e1").has_value());
+  ASSERT_TRUE(start("web", "e1")) << error_;
+  const UniqueFd reader(::open(fifo.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  char byte = 0;
+  EXPECT_EQ(::read(reader.get(), &byte, 1), 0) << "somebody still holds the write end";
+  EXPECT_TRUE(kill("web", SIGKILL, "e1"));
 }
 
 TEST_F(SupervisorTest, PauseAndResume) {
