@@ -48,7 +48,8 @@ void seal(int, char** argv, char** envp) noexcept {
   call(SYS_close, static_cast<int>(tree));
 }
 
-[[gnu::section(".preinit_array"), gnu::used]] void (*const kSeal)(int, char**, char**) = seal;
+/// Not const: the linker relocates this word, in a page that it makes read-only afterwards.
+[[gnu::section(".preinit_array"), gnu::used]] void (*seal_entry)(int, char**, char**) = seal;
 
 }  // namespace
 }  // namespace amphora::cli

@@ -50,8 +50,7 @@ Result<void> clean_up(Context& context, Runtime& runtime, const LaunchOptions& l
 }
 
 Result<int> do_run(Context& context, const LaunchOptions& line, const std::string& id) {
-  TRY_ASSIGN(Launch launch, prepare_launch(context, line));
-  if (launch.console) TRY(check_console_socket(launch.bundle, line.detach));
+  TRY_ASSIGN(Launch launch, prepare_launch(context, line, line.detach));
   Foreground foreground;
   Stdio stdio = detached_stdio(launch.console);
   if (!line.detach) {
@@ -60,13 +59,13 @@ Result<int> do_run(Context& context, const LaunchOptions& line, const std::strin
       return foreground.terminal().attach(std::move(master));
     };
   }
+  launch.options.start_now = true;
   TRY_ASSIGN(Runtime * runtime, context.runtime(CreateRoot::kYes));
   TRY_ASSIGN(const Created created, runtime->create(id, launch.bundle, stdio, launch.options));
   Undo undo(*runtime, id);
   for (const std::string& warning : created.warnings) context.log().warning(warning);
   context.log().debug("container " + id + " is " + created.kind + ": " + created.reason);
   if (launch.pidfd_socket) TRY(send_pidfd(launch.pidfd_socket, "standard", created.init));
-  TRY(runtime->start(id));
   if (line.detach) {
     undo.keep();
     return 0;
@@ -81,7 +80,8 @@ Result<int> run(Context& context, const LaunchOptions& line, Arguments arguments
   auto code = do_run(context, line, arguments[0]);
   if (!code) {
     return std::unexpected(
-        std::move(code).error().context(std::string(context.name()) + " run failed"));
+        without_noun(std::move(code).error(), std::string("create ") + arguments[0] + ": ")
+            .context(std::string(context.name()) + " run failed"));
   }
   return code;
 }

@@ -53,6 +53,7 @@ long console(const Context& c, const Step& s) noexcept;
 long stdio(const Context& c, const Step& s) noexcept;
 long own_stdio(const Context& c, const Step& s) noexcept;
 // process.cc
+long join_cgroup(const Context& c, const Step& s) noexcept;
 long enter_time_namespace(const Context& c, const Step& s) noexcept;
 long become_root(const Context& c, const Step& s) noexcept;
 long loopback_up(const Context& c, const Step& s) noexcept;

@@ -20,6 +20,7 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
     case Op::kNop:
     case Op::kHandOver:
       return 0;
+    case Op::kJoinCgroup: return join_cgroup(c, s);
     case Op::kAwait: return await(c, s);
     case Op::kRendezvous: return rendezvous(c, s, index);
     // setns(2), unshare(2): order and reasons are make_plan's.

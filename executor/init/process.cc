@@ -55,6 +55,13 @@ long proc_open(int proc_fd, const char* path, uint64_t flags) noexcept {
 
 }  // namespace
 
+/// Who moves another process pays an RCU grace period, milliseconds; a single thread that moves itself
+/// does not (cgroup v1, file tasks).
+long join_cgroup(const Context& c, const Step& s) noexcept {
+  const long written = call(SYS_write, c.fd(s), "0", 1);
+  return written < 0 ? written : 0;
+}
+
 /// time_namespaces(7): offsets were written by the parent while nobody was inside; unshare only set
 /// what children get, so this process enters by hand.
 long enter_time_namespace(const Context& c, const Step& s) noexcept {

@@ -12,6 +12,7 @@ namespace amphora::init {
 /// What a step does. Above each implementation in init.cc stands why and from which source.
 enum class Op : uint16_t {
   kNop = 0,
+  kJoinCgroup,     ///< write "0" to the tasks file `fd`: this single thread enters that cgroup
   kAwait,          ///< wait for the parent's Message n (MessageKind); EOF ends the child
   kRendezvous,     ///< send kReached with value n (Rendezvous), then wait for kProceed
   kSetNamespace,   ///< setns(fd, n)
@@ -28,7 +29,7 @@ enum class Op : uint16_t {
   kBind,           ///< attach the detached tree `fd` at target a, made like the tree if missing
   kAttachInDir,    ///< make directory a in the entered directory, attach the detached tree `fd` on it
   kBindPath,       ///< open_tree of host path c in the child (rootless), attributes n/m, target a
-  kRemount,        ///< mount_setattr on target a: set n, clear m; flag kRecursive
+  kRemount,        ///< mount_setattr on target a: set n, clear m, propagation b; flag kRecursive
   kTargetPropagation,  ///< mount_setattr propagation n on target a; flag kRecursive
   kDeviceNode,     ///< mknod name a in the entered directory: n = mode with type, m = rdev,
                    ///< uid in c, gid in d

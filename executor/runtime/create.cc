@@ -36,6 +36,27 @@ Executor* executor_for(const std::vector<std::unique_ptr<Executor>>& executors, 
   return nullptr;
 }
 
+/// How the new process gets into the cgroup: by itself where it can (no grace period to wait for), by
+/// us where somebody must be told of its pid first (a new systemd scope).
+struct Joining {
+  cgroup::SelfJoin self;
+  bool by_parent = false;
+};
+
+Result<Joining> joining_of(const cgroup::Cgroup* cgroup) {
+  Joining joining;
+  if (cgroup == nullptr) return joining;
+  auto self = cgroup->self_join();
+  if (self) {
+    joining.self = std::move(*self);
+  } else if (self.error().code() == Errc::kUnsupported) {
+    joining.by_parent = true;
+  } else {
+    return std::unexpected(std::move(self).error());
+  }
+  return joining;
+}
+
 oci::State first_state(const std::string& id, const Bundle& bundle, const detect::Verdict& verdict) {
   oci::State state;
   state.id = id;
@@ -49,6 +70,9 @@ oci::State first_state(const std::string& id, const Bundle& bundle, const detect
   state.own_pid_namespace = setup::has_new(bundle.spec, oci::NamespaceKind::kPid);
   state.poststop = bundle.spec.hooks.poststop;
   state.annotations = bundle.spec.annotations;
+  // How it was decided, for who asks `state` (docs/detection.md); the spec cannot say otherwise.
+  state.annotations[std::string(detect::kKindAnnotation)] = state.kind;
+  state.annotations[std::string(detect::kReasonAnnotation)] = state.reason;
   return state;
 }
 
@@ -144,7 +168,8 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   auto rootfs = open_at(AT_FDCWD, bundle.rootfs, O_PATH | O_DIRECTORY);
   if (!rootfs) return std::unexpected(std::move(rootfs).error().context("rootfs"));
   TRY_ASSIGN(detect::Verdict verdict,
-             detect::detect(spec, *spec.process, rootfs->get(), wat_check_));
+             detect::detect(spec, *spec.process, rootfs->get(), wat_check_, /*mounts_made=*/false,
+                            bundle.dir.get()));
 
   Undo undo{*this, std::nullopt, nullptr, std::nullopt, first_state(id, bundle, verdict)};
   undo.armed = false;  // nothing made yet: an existing container of this id is somebody else's
@@ -166,11 +191,17 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   result.reason = undo.state.reason;
   TRY_ASSIGN(const setup::ExecPlan exec, plan_exec(id, spec, *spec.process, rootfs->get(),
                                                    undo.cgroup.get(), std::move(verdict)));
-  TRY_ASSIGN(const UniqueFd start, runtime::listen_for_start(*undo.entry));
+  UniqueFd start;
+  if (!options.start_now) {
+    TRY_ASSIGN(start, runtime::listen_for_start(*undo.entry));
+  }
   const auto cgroup_paths = undo.cgroup ? undo.cgroup->paths() : std::map<std::string, std::string>();
+  TRY_ASSIGN(const Joining joining, joining_of(undo.cgroup.get()));
   setup::PlanInput input{id, spec, *spec.process, host_, exec, bundle.rootfs, cgroup_paths};
+  input.cgroup_tasks = joining.self.tasks;
+  input.placed_by_parent = joining.by_parent;
   std::copy(std::begin(stdio.fds), std::end(stdio.fds), std::begin(input.stdio));
-  input.start_socket = start.get();
+  if (start) input.start_socket = start.get();
   input.preserve_fds = options.preserve_fds;
   input.no_pivot = options.no_pivot;
   input.no_new_keyring = options.no_new_keyring;
@@ -179,8 +210,11 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   result.warnings = plan.warnings;
 
   setup::LaunchRequest request{plan, host_, undo.cgroup.get(), children_};
+  request.clone_into = joining.self.clone_into.get();
+  request.place = joining.by_parent;
   request.spawner = exec.spawner;
   request.preserve_fds = options.preserve_fds;
+  request.wait_for_exec = options.start_now;
   request.on_console = stdio.on_console;
   request.on_spawned = [&](const Process& process) -> Result<void> {
     undo.state.pid = process.pid;
@@ -200,6 +234,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   };
   TRY_ASSIGN(undo.init, setup::launch(request));
   if (!options.pid_file.empty()) TRY(runtime::write_pid_file(options.pid_file, undo.init->pid));
+  if (options.start_now) TRY(after_start(spec, undo.state, *undo.init));
   result.init = std::move(*undo.init);
   undo.armed = false;
   return result;
@@ -220,21 +255,24 @@ Result<void> Runtime::start(const std::string& id) {
   TRY_ASSIGN(const Process init, find_process(state.pid, state.start_time));
   auto started = runtime::release_start(entry, init);
   if (!started) return std::unexpected(std::move(started).error().context("start " + id));
-  TRY_ASSIGN(const oci::Spec spec, start_spec(entry, state));
-  auto hooked = hooks::run("poststart", spec.hooks.poststart,
-                           oci::hook_state_json(state, oci::Status::kRunning, state.pid), children_);
-  if (hooked) return {};
-  // runtime-spec 1.3: a failing poststart hook stops the container.
-  static_cast<void>(send_signal(init, SIGKILL));
-  return std::unexpected(std::move(hooked).error().context("start " + id));
-}
-
-Result<oci::Spec> Runtime::start_spec(const Entry& entry, const oci::State&) {
   // Parsed only where it matters: a container without poststart hooks starts without it.
   TRY_ASSIGN(const std::string config,
              read_file_at(entry.dir_fd(), runtime::kConfigCopy, 16 << 20));
-  if (config.find("\"poststart\"") == std::string::npos) return oci::Spec{};
-  return oci::parse_spec(config);
+  if (config.find("\"poststart\"") == std::string::npos) return {};
+  TRY_ASSIGN(const oci::Spec spec, oci::parse_spec(config));
+  auto hooked = after_start(spec, state, init);
+  if (!hooked) return std::unexpected(std::move(hooked).error().context("start " + id));
+  return {};
+}
+
+/// runtime-spec 1.3: a failing poststart hook stops the container.
+Result<void> Runtime::after_start(const oci::Spec& spec, const oci::State& state,
+                                  const Process& init) {
+  if (spec.hooks.poststart.empty()) return {};
+  auto hooked = hooks::run("poststart", spec.hooks.poststart,
+                           oci::hook_state_json(state, oci::Status::kRunning, state.pid), children_);
+  if (!hooked) static_cast<void>(send_signal(init, SIGKILL));
+  return hooked;
 }
 
 Result<Process> Runtime::exec(const std::string& id, const oci::Process& wanted, const Stdio& stdio,
@@ -265,11 +303,13 @@ Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& w
   if (!rootfs) return std::unexpected(std::move(rootfs).error().context("the container's root"));
   TRY_ASSIGN(detect::Verdict verdict,
              detect::detect(spec, process, rootfs->get(), wat_check_, /*mounts_made=*/true));
-  const oci::Spec mountless;
   TRY_ASSIGN(const setup::ExecPlan exec, plan_exec(id, spec, process, rootfs->get(), cgroup.get(),
                                                    std::move(verdict)));
   const std::map<std::string, std::string> no_paths;
+  TRY_ASSIGN(const Joining joining, joining_of(cgroup.get()));
   setup::PlanInput input{id, spec, process, host_, exec, state.rootfs, no_paths};
+  input.cgroup_tasks = joining.self.tasks;
+  input.placed_by_parent = joining.by_parent;
   std::copy(std::begin(stdio.fds), std::end(stdio.fds), std::begin(input.stdio));
   input.preserve_fds = options.preserve_fds;
   TRY_ASSIGN(setup::Plan plan, setup::make_exec_plan(input, init->pidfd.get()));
@@ -278,6 +318,8 @@ Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& w
   }
   TRY(setup::open_sources(plan, entry.dir_fd(), raw(exec.fds)));
   setup::LaunchRequest request{plan, host_, cgroup.get(), children_};
+  request.clone_into = joining.self.clone_into.get();
+  request.place = joining.by_parent;
   request.spawner = exec.spawner;
   request.preserve_fds = options.preserve_fds;
   request.wait_for_exec = true;

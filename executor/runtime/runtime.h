@@ -41,6 +41,7 @@ struct CreateOptions {
   std::optional<uint32_t> io_uid, io_gid;
   std::vector<std::string> extra_env;     ///< "K=V", after process.env (LISTEN_FDS, NOTIFY_SOCKET)
   std::vector<oci::Mount> extra_mounts;   ///< after the spec's mounts (/run/notify)
+  bool start_now = false;    ///< `run`: created and started in one go; poststart hooks included
   std::string rootfs;        ///< overrides root.path (the shim's mounted bundle rootfs); empty: spec's
 };
 
@@ -113,7 +114,7 @@ class Runtime {
   Result<setup::ExecPlan> plan_exec(const std::string& id, const oci::Spec& spec,
                                     oci::Process& process, int rootfs_fd,
                                     const cgroup::Cgroup* cgroup, detect::Verdict&& verdict);
-  Result<oci::Spec> start_spec(const Entry& entry, const oci::State& state);
+  Result<void> after_start(const oci::Spec& spec, const oci::State& state, const Process& init);
   Result<void> end_processes(const oci::State& state, cgroup::Cgroup* cgroup);
   Result<Live> find_live(const std::string& id);
 

@@ -94,7 +94,10 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Bui
                  kFlags | (readonly ? static_cast<uint64_t>(MS_RDONLY) : 0));
     } else {
       const std::string source = hierarchy.mount_point + own(hierarchy.controllers);
-      const int32_t fd = b.source(tree_of(source, at, readonly));
+      Source tree = tree_of(source, at, readonly);
+      tree.attr_set = 0;  // with the rest, below
+      tree.propagation.clear();
+      const int32_t fd = b.source(std::move(tree));
       const uint32_t name = b.text(base);
       init::Step& s = b.step(kAttachInDir, "mount cgroup " + source + " on " + at);
       s.fd = fd;
@@ -102,12 +105,13 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Bui
     }
     plan_aliases(b, target, base);
   }
-  if (readonly) {
-    const uint32_t a = b.text(target);
-    init::Step& s = b.step(kRemount, "remount " + target + " read-only");
-    s.a = a;
-    s.n = MOUNT_ATTR_RDONLY;
-  }
+  // One call for the tmpfs and all below it, in place of one for each.
+  const uint32_t a = b.text(target);
+  init::Step& s = b.step(kRemount, "set attributes of " + target);
+  s.a = a;
+  s.n = kAttributes | (readonly ? static_cast<uint64_t>(MOUNT_ATTR_RDONLY) : 0);
+  s.b = MS_PRIVATE;
+  s.flags = init::kRecursive;
   return {};
 }
 

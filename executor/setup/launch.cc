@@ -97,9 +97,7 @@ class Launch {
   /// What the child does not wait for yet: it sets itself up meanwhile.
   Result<void> before_proceed() {
     const ParentWork& work = request_.plan.parent;
-    if (request_.cgroup != nullptr && request_.cgroup->clone_fd() < 0) {
-      TRY(request_.cgroup->add(process_.pid));
-    }
+    if (request_.place) TRY(request_.cgroup->add(process_.pid));
     if (work.oom_score_adj) {
       auto written = write_file_at(request_.host.proc_fd.get(), proc("oom_score_adj"),
                                    std::to_string(*work.oom_score_adj));
@@ -277,7 +275,7 @@ Result<Process> launch(const LaunchRequest& request) {
   Spawner& spawner = request.spawner != nullptr ? *request.spawner : direct;
   SpawnRequest spawn{request.plan};
   spawn.clone_flags = request.plan.clone_flags;
-  spawn.cgroup_fd = request.cgroup != nullptr ? request.cgroup->clone_fd() : -1;
+  spawn.cgroup_fd = request.clone_into;
   spawn.pid_namespace_fd =
       request.plan.pid_namespace_fd ? request.plan.pid_namespace_fd.get() : -1;
   spawn.preserve_fds = request.preserve_fds;

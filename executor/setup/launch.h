@@ -19,8 +19,11 @@ namespace amphora::setup {
 struct LaunchRequest {
   Plan& plan;                    ///< its sources are open
   const Host& host;
-  const cgroup::Cgroup* cgroup;  ///< null: none
+  const cgroup::Cgroup* cgroup;  ///< asked why a child died without a word; null: none
   Children& children;
+  bool place = false;            ///< the parent places the child in `cgroup` (a new systemd scope)
+  int clone_into = -1;           ///< unified cgroup to be born in (borrowed); -1: none. The rest of the
+                                 ///< cgroups is the plan's (join-cgroup)
   Spawner* spawner = nullptr;    ///< null: clone3 of this process
   int preserve_fds = 0;
   bool wait_for_exec = false;    ///< exec: return when the program runs, not when it is ready

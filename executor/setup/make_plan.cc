@@ -94,6 +94,7 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
 Result<Plan> make_plan(const PlanInput& in) {
   TRY(validate(in.spec));
   Builder b;
+  plan_cgroups(in, b);
   TRY(plan_namespaces(in, b));
   if (in.spec.find_namespace(NamespaceKind::kMount) != nullptr) {
     TRY(plan_rootfs(in, b));
@@ -118,6 +119,7 @@ Result<Plan> make_plan(const PlanInput& in) {
 
 Result<Plan> make_exec_plan(const PlanInput& in, int init_pidfd) {
   Builder b;
+  plan_cgroups(in, b);
   uint64_t flags = 0;
   for (const oci::Namespace& ns : in.spec.linux_.namespaces) flags |= clone_flag(ns.kind);
   flags &= ~static_cast<uint64_t>(CLONE_NEWPID);  // around clone3, by the launcher

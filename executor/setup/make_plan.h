@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 
 #include "executor/base/error.h"
@@ -25,6 +26,9 @@ struct PlanInput {
   const std::string& rootfs;       ///< absolute path on the host
   /// The container's own cgroup below each hierarchy's mount, by controllers ("" = unified).
   const std::map<std::string, std::string>& cgroup_paths;
+  /// Tasks files of v1 hierarchies (borrowed), which the child enters by itself.
+  std::span<const UniqueFd> cgroup_tasks = {};
+  bool placed_by_parent = false;  ///< the parent places the child instead (a new systemd scope)
   int stdio[3] = {-1, -1, -1};     ///< borrowed; -1: the caller's own
   int start_socket = -1;           ///< borrowed listener; -1: no waiting for start
   int preserve_fds = 0;
@@ -50,6 +54,7 @@ uint64_t clone_flag(oci::NamespaceKind kind) noexcept;
 const char* to_string(oci::NamespaceKind kind) noexcept;
 
 // ---- The parts, in the order in which make_plan calls them. Each appends its steps.
+void plan_cgroups(const PlanInput& in, Builder& b);              // namespaces.cc
 Result<void> plan_namespaces(const PlanInput& in, Builder& b);   // namespaces.cc
 Result<void> plan_rootfs(const PlanInput& in, Builder& b);       // mounts.cc
 Result<void> plan_mounts(const PlanInput& in, Builder& b);       // mounts.cc

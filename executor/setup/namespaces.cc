@@ -62,11 +62,13 @@ void plan_time(const PlanInput& in, Builder& b) {
   b.step(kEnterTimeNamespace, "enter the time namespace").fd = fd;
 }
 
-/// On v1 the parent places the child in the hierarchies by writing its pid, beside our steps; a cgroup
-/// namespace must be made after that, as it takes the cgroups of that moment for its roots.
-void plan_cgroup_namespace(Builder& b) {
-  b.step(kAwait, "wait to be placed in the cgroup").n =
-      static_cast<uint64_t>(init::MessageKind::kProceed);
+/// A cgroup namespace takes the cgroups of this moment for its roots, so it comes after the join; by
+/// clone3 it would take the parent's.
+void plan_cgroup_namespace(const PlanInput& in, Builder& b) {
+  if (in.placed_by_parent) {
+    b.step(kAwait, "wait to be placed in the cgroup").n =
+        static_cast<uint64_t>(init::MessageKind::kProceed);
+  }
   b.step(kUnshare, "make a cgroup namespace").n = CLONE_NEWCGROUP;
 }
 
@@ -92,6 +94,14 @@ const char* to_string(NamespaceKind kind) noexcept {
     if (entry.kind == kind) return entry.name;
   }
   return "unknown";
+}
+
+/// First of all, so that nothing of the container runs outside its cgroup.
+void plan_cgroups(const PlanInput& in, Builder& b) {
+  for (const UniqueFd& tasks : in.cgroup_tasks) {
+    const int32_t fd = b.given(tasks.get(), "cgroup tasks");
+    b.step(kJoinCgroup, "join the container's cgroup").fd = fd;
+  }
 }
 
 Result<void> plan_namespaces(const PlanInput& in, Builder& b) {
@@ -130,7 +140,7 @@ Result<void> plan_namespaces(const PlanInput& in, Builder& b) {
   }
   if (has_new(in.spec, NamespaceKind::kTime)) plan_time(in, b);
   if (has_new(in.spec, NamespaceKind::kNetwork)) b.step(kLoopbackUp, "bring up the loopback device");
-  if ((made & CLONE_NEWCGROUP) != 0) plan_cgroup_namespace(b);
+  if ((made & CLONE_NEWCGROUP) != 0) plan_cgroup_namespace(in, b);
   return {};
 }
 

@@ -2,7 +2,9 @@
 // Building, freezing and printing plans. See plan.h.
 #include "executor/setup/plan.h"
 
-#include <cstring>
+#include <algorithm>
+
+#include "executor/base/sys.h"
 
 namespace amphora::setup {
 namespace {
@@ -14,6 +16,7 @@ struct OpName {
 using enum init::Op;
 constexpr OpName kNames[] = {
     {kNop, "nop"},
+    {kJoinCgroup, "join-cgroup"},
     {kAwait, "await-parent"},
     {kRendezvous, "rendezvous"},
     {kSetNamespace, "join-namespace"},
@@ -97,6 +100,21 @@ const char* to_string(init::Op op) noexcept {
     if (entry.op == op) return entry.name;
   }
   return "unknown";
+}
+
+Plan::~Plan() {
+  std::vector<int> owned;
+  owned.reserve(sources.size());
+  for (Source& source : sources) {
+    if (source.fd) owned.push_back(source.fd.release());
+  }
+  std::sort(owned.begin(), owned.end());
+  for (size_t first = 0; first < owned.size();) {
+    size_t last = first;
+    while (last + 1 < owned.size() && owned[last + 1] == owned[last] + 1) ++last;
+    sys::close_range(static_cast<unsigned>(owned[first]), static_cast<unsigned>(owned[last]), 0);
+    first = last + 1;
+  }
 }
 
 init::View Plan::view() const noexcept {

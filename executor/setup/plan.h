@@ -61,6 +61,14 @@ struct ParentWork {
 
 class Plan {
  public:
+  Plan() = default;
+  Plan(Plan&&) = default;
+  Plan& operator=(Plan&&) = default;
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+  /// Closes the sources, neighbours in one call: a plan has dozens, opened in a row.
+  ~Plan();
+
   /// Header, steps and text, contiguous and position independent.
   std::string_view blob() const noexcept { return blob_; }
   std::span<const int> fds() const noexcept { return fds_; }
