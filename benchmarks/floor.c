@@ -3,7 +3,6 @@
  * namespaces, its mounts, pivot_root, exec, wait: nothing is checked, read, planned, limited or
  * recorded. floor [--all] ROOTFS PROGRAM; --all adds what the default bundle has beside mounts:
  * device nodes, links, masked and read-only paths, hostname, capabilities dropped by nobody. */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -67,7 +66,7 @@ static void the_rest(void) {
     mount(path, path, NULL, MS_BIND, NULL);
     mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL);
   }
-  sethostname("floor", 5);
+  (void)!sethostname("floor", 5);
 }
 
 int main(int argc, char** argv) {
