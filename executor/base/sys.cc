@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #ifndef MFD_EXEC
@@ -100,6 +101,21 @@ int close_range(unsigned first, unsigned last, unsigned flags) noexcept {
 
 int memfd_create(const char* name, unsigned flags) noexcept {
   return as_int(::syscall(SYS_memfd_create, name, flags));
+}
+
+void close_all(std::vector<UniqueFd>& fds) noexcept {
+  std::sort(fds.begin(), fds.end(),
+            [](const UniqueFd& a, const UniqueFd& b) { return a.get() < b.get(); });
+  for (size_t first = 0; first < fds.size();) {
+    size_t last = first;
+    while (last + 1 < fds.size() && fds[last + 1].get() == fds[last].get() + 1) ++last;
+    const int from = fds[first].get();
+    const int to = fds[last].get();
+    for (size_t i = first; i <= last; ++i) fds[i].release();
+    if (from >= 0) sys::close_range(static_cast<unsigned>(from), static_cast<unsigned>(to), 0);
+    first = last + 1;
+  }
+  fds.clear();
 }
 
 pid_t clone3(const struct clone_args& args) noexcept {

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
@@ -27,6 +28,9 @@ int pidfd_send_signal(int pidfd, int signal) noexcept;
 int pidfd_getfd(int pidfd, int fd) noexcept;
 int close_range(unsigned first, unsigned last, unsigned flags) noexcept;
 int memfd_create(const char* name, unsigned flags) noexcept;
+
+/// Closes all of them, neighbours in one call each.
+void close_all(std::vector<UniqueFd>& fds) noexcept;
 
 /// A child that continues in this address space's copy, as fork would give it, without running
 /// libc's fork handlers: async-signal-safe code only. Returns as clone3 does.

@@ -104,6 +104,7 @@ long bind_path(const Context& c, const Step& s) noexcept {
 }
 
 long remount(const Context& c, const Step& s) noexcept {
+  if (s.a == 0) return set_attr(c.walk.dir_fd, recursive(s), s.n, s.m, s.b);
   const LocalFd target(resolve(c.walk, c.text(s.a), s.flags, kPathFlags));
   if (!target.ok()) return target.error();
   return set_attr(target.get(), recursive(s), s.n, s.m, s.b);

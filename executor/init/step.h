@@ -29,7 +29,7 @@ enum class Op : uint16_t {
   kBind,           ///< attach the detached tree `fd` at target a, made like the tree if missing
   kAttachInDir,    ///< make directory a in the entered directory, attach the detached tree `fd` on it
   kBindPath,       ///< open_tree of host path c in the child (rootless), attributes n/m, target a
-  kRemount,        ///< mount_setattr on target a: set n, clear m, propagation b; flag kRecursive
+  kRemount,        ///< mount_setattr on target a (none: the entered directory): set n, clear m, propagation b; flag kRecursive
   kTargetPropagation,  ///< mount_setattr propagation n on target a; flag kRecursive
   kDeviceNode,     ///< mknod name a in the entered directory: n = mode with type, m = rdev,
                    ///< uid in c, gid in d

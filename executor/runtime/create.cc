@@ -41,6 +41,13 @@ Executor* executor_for(const std::vector<std::unique_ptr<Executor>>& executors, 
 struct Joining {
   cgroup::SelfJoin self;
   bool by_parent = false;
+
+  Joining() = default;
+  Joining(Joining&&) = default;
+  Joining& operator=(Joining&&) = default;
+  Joining(const Joining&) = delete;
+  Joining& operator=(const Joining&) = delete;
+  ~Joining() { sys::close_all(self.tasks); }
 };
 
 Result<Joining> joining_of(const cgroup::Cgroup* cgroup) {
@@ -97,6 +104,13 @@ Result<void> send_listener(const setup::ParentWork& work, const oci::State& stat
       oci::seccomp_state_json(state, oci::Status::kCreating, process.pid, work.seccomp_metadata);
   const int fd = listener.get();
   return send_with_fds(socket.get(), message, std::span(&fd, 1));
+}
+
+/// podman, CRI-O and people's scripts tell by this phrase that the set-up was reached.
+Result<Process> in_runcs_words(Result<Process>&& launched) {
+  if (launched) return std::move(launched);
+  return std::unexpected(
+      std::move(launched).error().context("unable to start container process"));
 }
 
 Error not_runnable(const detect::Verdict& verdict) {
@@ -232,7 +246,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   request.on_seccomp = [&](UniqueFd listener, const Process& process) {
     return send_listener(plan.parent, undo.state, std::move(listener), process);
   };
-  TRY_ASSIGN(undo.init, setup::launch(request));
+  TRY_ASSIGN(undo.init, in_runcs_words(setup::launch(request)));
   if (!options.pid_file.empty()) TRY(runtime::write_pid_file(options.pid_file, undo.init->pid));
   if (options.start_now) TRY(after_start(spec, undo.state, *undo.init));
   result.init = std::move(*undo.init);
@@ -332,7 +346,7 @@ Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& w
       return runtime::write_pid_file(options.pid_file, made.pid);
     };
   }
-  return setup::launch(request);
+  return in_runcs_words(setup::launch(request));
 }
 
 }  // namespace amphora

@@ -106,9 +106,7 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Bui
     plan_aliases(b, target, base);
   }
   // One call for the tmpfs and all below it, in place of one for each.
-  const uint32_t a = b.text(target);
   init::Step& s = b.step(kRemount, "set attributes of " + target);
-  s.a = a;
   s.n = kAttributes | (readonly ? static_cast<uint64_t>(MOUNT_ATTR_RDONLY) : 0);
   s.b = MS_PRIVATE;
   s.flags = init::kRecursive;

@@ -62,7 +62,7 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   b.step(kAwait, "wait for the parent").n = static_cast<uint64_t>(init::MessageKind::kProceed);
   // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the capabilities go.
   if (!late_filter) TRY(plan_seccomp(in, b));
-  TRY(plan_credentials(in, b));
+  TRY(plan_credentials(in, b, is_exec));
   if (wasm) {
     plan_handover(in, b);
   } else {
@@ -112,6 +112,7 @@ Result<Plan> make_plan(const PlanInput& in) {
   }
   plan_stdio(in, b, /*console_node=*/true);
   plan_late_mounts(in, b);
+  plan_names(in, b);
   TRY(plan_identity(in, b));
   TRY(plan_program(in, b, /*is_exec=*/false));
   return b.finish();

@@ -63,9 +63,11 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount,
 Result<void> plan_devices(const PlanInput& in, Builder& b);      // devices.cc
 void plan_pivot(const PlanInput& in, Builder& b);                // mounts.cc
 void plan_late_mounts(const PlanInput& in, Builder& b);          // mounts.cc
-Result<void> plan_identity(const PlanInput& in, Builder& b);     // process.cc: hostname, sysctl, labels
+void plan_names(const PlanInput& in, Builder& b);                // process.cc: hostname, sysctls
+Result<void> plan_identity(const PlanInput& in, Builder& b);     // process.cc: labels, umask
 Result<void> plan_limits(const PlanInput& in, Builder& b);       // process.cc: rlimits, oom, scheduler
-Result<void> plan_credentials(const PlanInput& in, Builder& b);  // process.cc: caps, ids, cwd
+Result<void> plan_credentials(const PlanInput& in, Builder& b,
+                              bool is_exec);                     // process.cc: caps, ids, cwd
 void plan_stdio(const PlanInput& in, Builder& b, bool console_node);  // process.cc
 void plan_hooks(const std::vector<oci::Hook>& hooks, const char* kind, Builder& b);  // process.cc
 

@@ -72,7 +72,9 @@ Result<void> plan_bind(const PlanInput& in, const oci::Mount& mount, const Mount
   source.recursive = options.recursive_bind;
   source.no_follow = options.src_nofollow;
   source.attr_set = options.attr_set;
-  source.attr_clr = options.attr_clr;
+  // In a user namespace the kernel locks flags that are set: only what was asked for is cleared.
+  const bool user = in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
+  source.attr_clr = user ? options.attr_clr_named : options.attr_clr;
   source.rec_set = options.rec_set;
   source.rec_clr = options.rec_clr;
   source.propagation = base_propagation(root);

@@ -103,18 +103,12 @@ const char* to_string(init::Op op) noexcept {
 }
 
 Plan::~Plan() {
-  std::vector<int> owned;
+  std::vector<UniqueFd> owned;
   owned.reserve(sources.size());
   for (Source& source : sources) {
-    if (source.fd) owned.push_back(source.fd.release());
+    if (source.fd) owned.push_back(std::move(source.fd));
   }
-  std::sort(owned.begin(), owned.end());
-  for (size_t first = 0; first < owned.size();) {
-    size_t last = first;
-    while (last + 1 < owned.size() && owned[last + 1] == owned[last] + 1) ++last;
-    sys::close_range(static_cast<unsigned>(owned[first]), static_cast<unsigned>(owned[last]), 0);
-    first = last + 1;
-  }
+  sys::close_all(owned);
 }
 
 init::View Plan::view() const noexcept {

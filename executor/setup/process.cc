@@ -62,8 +62,9 @@ Result<void> plan_labels(const PlanInput& in, Builder& b) {
   return {};
 }
 
-void plan_chdir(const PlanInput& in, Builder& b, bool last) {
+void plan_chdir(const PlanInput& in, Builder& b, bool last, bool at_root) {
   const std::string cwd = in.process.cwd.empty() ? "/" : in.process.cwd;
+  if (at_root && cwd == "/") return;  // the pivot left us there
   const uint32_t path = b.text(cwd);
   init::Step& s = b.step(kChdir, "chdir to cwd " + cwd);
   s.a = path;
@@ -91,7 +92,9 @@ Result<void> plan_execution(const PlanInput& in, Builder& b) {
   if (process.scheduler) {
     TRY_ASSIGN(const std::string attr, make_scheduler(*process.scheduler));
     const uint32_t at = b.bytes(attr.data(), attr.size());
-    b.step(kScheduler, "set scheduler " + process.scheduler->policy).a = at;
+    init::Step& s = b.step(kScheduler, "set scheduler " + process.scheduler->policy);
+    s.a = at;
+    s.n = attr.size();
   }
   if (process.io_priority) {
     TRY_ASSIGN(const uint64_t value, make_io_priority(*process.io_priority));
@@ -115,24 +118,25 @@ Result<void> plan_execution(const PlanInput& in, Builder& b) {
 
 }  // namespace
 
-Result<void> plan_identity(const PlanInput& in, Builder& b) {
-  if (&in.process == &*in.spec.process) {
-    if (!in.spec.hostname.empty()) {
-      const uint32_t name = b.text(in.spec.hostname);
-      init::Step& s = b.step(kHostname, "set hostname " + in.spec.hostname);
-      s.a = name;
-      s.n = in.spec.hostname.size();
-    }
-    if (!in.spec.domainname.empty()) {
-      const uint32_t name = b.text(in.spec.domainname);
-      init::Step& s = b.step(kDomainname, "set domainname " + in.spec.domainname);
-      s.a = name;
-      s.n = in.spec.domainname.size();
-    }
-    for (const auto& [key, value] : in.spec.linux_.sysctl) {
-      plan_write(in, b, "set sysctl " + key, sysctl_path(key), value);
-    }
+void plan_names(const PlanInput& in, Builder& b) {
+  if (!in.spec.hostname.empty()) {
+    const uint32_t name = b.text(in.spec.hostname);
+    init::Step& s = b.step(kHostname, "set hostname " + in.spec.hostname);
+    s.a = name;
+    s.n = in.spec.hostname.size();
   }
+  if (!in.spec.domainname.empty()) {
+    const uint32_t name = b.text(in.spec.domainname);
+    init::Step& s = b.step(kDomainname, "set domainname " + in.spec.domainname);
+    s.a = name;
+    s.n = in.spec.domainname.size();
+  }
+  for (const auto& [key, value] : in.spec.linux_.sysctl) {
+    plan_write(in, b, "set sysctl " + key, sysctl_path(key), value);
+  }
+}
+
+Result<void> plan_identity(const PlanInput& in, Builder& b) {
   TRY(plan_labels(in, b));
   b.step(kUmask, "set umask").n = in.process.user.umask.value_or(0022);
   return {};
@@ -158,8 +162,9 @@ Result<void> plan_limits(const PlanInput& in, Builder& b) {
   return plan_execution(in, b);
 }
 
-Result<void> plan_credentials(const PlanInput& in, Builder& b) {
-  plan_chdir(in, b, /*last=*/false);
+Result<void> plan_credentials(const PlanInput& in, Builder& b, bool is_exec) {
+  const bool at_root = !is_exec && in.spec.find_namespace(oci::NamespaceKind::kMount) != nullptr;
+  plan_chdir(in, b, /*last=*/false, at_root);
   const oci::User& user = in.process.user;
   const uint64_t own = in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr
                            ? ~uint64_t{0}
@@ -175,7 +180,7 @@ Result<void> plan_credentials(const PlanInput& in, Builder& b) {
   if (user.uid != 0) b.step(kKeepCaps, "keep capabilities over the change of user").n = 1;
   plan_ids(in, b);
   if (user.uid != 0) {
-    plan_chdir(in, b, /*last=*/true);
+    plan_chdir(in, b, /*last=*/true, at_root);
     b.step(kKeepCaps, "clear keep-capabilities").n = 0;
   }
   const uint32_t inheritable = b.word(masks.inheritable);
