@@ -7,8 +7,8 @@ namespace {
 
 /// Any line is accepted: who scripts runc's options shall read why, not which option is unknown.
 Result<int> refuse(const Command& self, Context&, Arguments) {
-  return fail(Errc::kUnsupported,
-              std::string(self.name) + " is not supported by this build of amphora: it has no CRIU");
+  return fail(Errc::kUnsupported, std::string(self.name) +
+                                      " is not supported by this build of amphora: it has no CRIU");
 }
 
 }  // namespace

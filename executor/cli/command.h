@@ -26,7 +26,7 @@ struct Command {
   std::span<const Option> options;
   Order order = Order::kAnywhere;
   int min_arguments = 0, max_arguments = 0;  ///< max -1: any number
-  int failure_code = 1;     ///< exit code when it fails; exec has 255
+  int failure_code = 1;                      ///< exit code when it fails; exec has 255
   /// Whether it makes processes that come near our executable: then it runs from a sealed copy.
   bool sealed = false;
   bool hidden = false;

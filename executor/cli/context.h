@@ -15,7 +15,7 @@
 namespace amphora {
 class Runtime;
 class Store;
-}
+}  // namespace amphora
 
 namespace amphora::cli {
 
@@ -24,12 +24,12 @@ enum class CreateRoot : bool { kNo = false, kYes = true };
 
 struct Globals {
   bool debug = false;
-  std::string log;                  ///< file; empty: stderr
+  std::string log;  ///< file; empty: stderr
   std::string log_format = "text";
   std::optional<std::string> root;  ///< as given
   bool systemd_cgroup = false;
   std::string rootless_text = "auto";
-  std::string criu;                 ///< accepted and ignored, as runc's later versions do
+  std::string criu;  ///< accepted and ignored, as runc's later versions do
   bool version = false;
   Rootless rootless = Rootless::kAuto;
 };

@@ -18,8 +18,7 @@ constexpr Option kOptions[] = {
 };
 
 Result<void> do_create(Context& context, const LaunchOptions& line, const std::string& id) {
-  TRY_ASSIGN(Launch launch, prepare_launch(context, line));
-  if (launch.console) TRY(check_console_socket(launch.bundle, /*detached=*/true));
+  TRY_ASSIGN(Launch launch, prepare_launch(context, line, /*detached=*/true));
   TRY_ASSIGN(Runtime * runtime, context.runtime(CreateRoot::kYes));
   const Stdio stdio = detached_stdio(launch.console);
   TRY_ASSIGN(const Created created, runtime->create(id, launch.bundle, stdio, launch.options));
@@ -37,7 +36,8 @@ Result<void> do_create(Context& context, const LaunchOptions& line, const std::s
 Result<int> create(Context& context, const LaunchOptions& line, Arguments arguments) {
   if (auto done = do_create(context, line, arguments[0]); !done) {
     return std::unexpected(
-        std::move(done).error().context(std::string(context.name()) + " create failed"));
+        without_noun(std::move(done).error(), std::string("create ") + arguments[0] + ": ")
+            .context(std::string(context.name()) + " create failed"));
   }
   return 0;
 }

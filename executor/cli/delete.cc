@@ -33,8 +33,9 @@ constinit const Command kDeleteCommand = {
     .name = "delete",
     .summary = "delete any resources held by the container",
     .usage = "<container-id>",
-    .description = "A container that still runs is deleted with --force only; then an unknown id is\n"
-                   "no error either.",
+    .description =
+        "A container that still runs is deleted with --force only; then an unknown id is\n"
+        "no error either.",
     .options = kOptions,
     .min_arguments = 1,
     .max_arguments = 1,

@@ -35,7 +35,7 @@ bool makes_processes(char** argv) noexcept {
 /// SAFETY: runs before constructors; system calls only. Any failure leaves it to main.
 void seal(int, char** argv, char** envp) noexcept {
   if (!makes_processes(argv)) return;
-  struct statfs fs {};
+  struct statfs fs{};
   if (call(SYS_statfs, "/proc/self/exe", &fs) < 0 || (fs.f_flags & ST_RDONLY) != 0) return;
   const long tree = call(SYS_open_tree, AT_FDCWD, "/proc/self/exe",
                          static_cast<uint32_t>(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));

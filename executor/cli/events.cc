@@ -104,8 +104,9 @@ constinit const Command kEventsCommand = {
     .name = "events",
     .summary = "display container events such as OOM notifications, cpu, memory and IO statistics",
     .usage = "<container-id>",
-    .description = "Prints one JSON object a line: statistics every interval, an event for every OOM\n"
-                   "kill. Ends with the container.",
+    .description =
+        "Prints one JSON object a line: statistics every interval, an event for every OOM\n"
+        "kill. Ends with the container.",
     .options = kOptions,
     .min_arguments = 1,
     .max_arguments = 1,

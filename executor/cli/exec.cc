@@ -35,8 +35,7 @@ constexpr Option kOptions[] = {
     option<&ExecOptionsLine::cgroup>(
         "cgroup", 0,
         "run the process in an (existing) sub-cgroup; format is [<controller>:]<cgroup>"),
-    option<&ExecOptionsLine::ignore_paused>("ignore-paused", 0,
-                                            "allow exec in a paused container"),
+    option<&ExecOptionsLine::ignore_paused>("ignore-paused", 0, "allow exec in a paused container"),
 };
 
 /// A process.json, which says everything itself.
@@ -115,7 +114,10 @@ Result<int> do_exec(Context& context, const ExecOptionsLine& line, Arguments arg
 
 Result<int> exec(Context& context, const ExecOptionsLine& line, Arguments arguments) {
   auto code = do_exec(context, line, arguments);
-  if (!code) return std::unexpected(std::move(code).error().context("exec failed"));
+  if (!code) {
+    const std::string noun = std::string("exec in ") + arguments[0] + ": ";
+    return std::unexpected(without_noun(std::move(code).error(), noun).context("exec failed"));
+  }
   return code;
 }
 

@@ -20,8 +20,9 @@ constinit const Command kFeaturesCommand = {
     .name = "features",
     .summary = "show the enabled features",
     .usage = "",
-    .description = "Shows what this build and this host can do, as JSON in the words of the OCI\n"
-                   "runtime specification's features document.",
+    .description =
+        "Shows what this build and this host can do, as JSON in the words of the OCI\n"
+        "runtime specification's features document.",
     .options = {},
     .run = &verb<NoOptions, &features>,
 };

@@ -60,11 +60,12 @@ std::string command_help(const char* program_name, const Command& command) {
 std::string global_help(const char* program_name, std::span<const Command* const> commands,
                         std::span<const Option> options) {
   std::string out = "NAME:\n   ";
-  out.append(program_name).append(
-      " - container runtime for native and WebAssembly programs\n\n"
-      "It runs bundles of the Open Container Initiative: a directory with a config.json\n"
-      "and a root filesystem. Whether the program in it is native or WebAssembly is read\n"
-      "from its bytes. The command line is runc's.\n\n    # ");
+  out.append(program_name)
+      .append(
+          " - container runtime for native and WebAssembly programs\n\n"
+          "It runs bundles of the Open Container Initiative: a directory with a config.json\n"
+          "and a root filesystem. Whether the program in it is native or WebAssembly is read\n"
+          "from its bytes. The command line is runc's.\n\n    # ");
   out.append(program_name).append(" run [-b bundle] <container-id>\n\nUSAGE:\n   ");
   out.append(program_name)
       .append(" [global options] command [command options] [arguments...]\n\nVERSION:\n   ");

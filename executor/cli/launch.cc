@@ -26,12 +26,27 @@ Result<std::string> real_directory(const std::string& path) {
   return std::string(real.get());
 }
 
+/// A console socket without a terminal that goes to it is refused, as by runc.
+Result<void> check_console_socket(const std::string& bundle, bool detached) {
+  TRY_ASSIGN(const UniqueFd dir, open_at(AT_FDCWD, bundle, O_PATH | O_DIRECTORY));
+  TRY_ASSIGN(const oci::Spec spec, oci::load_spec(dir.get()));
+  if (!detached || !spec.process || !spec.process->terminal) {
+    return fail(Errc::kInvalid,
+                "cannot use console socket if runc will not detach or allocate tty");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Inherited> inherited_descriptors(int preserve_fds) {
   Inherited inherited;
   int64_t total = preserve_fds;
-  if (const char* listen = getenv("LISTEN_FDS"); listen != nullptr && *listen != 0) {
+  const char* listen = getenv("LISTEN_FDS");
+  const char* listener = getenv("LISTEN_PID");
+  // sd_listen_fds(3): descriptors that were passed to somebody else are not ours to hand on.
+  const bool ours = listener != nullptr && parse_number(listener) == getpid();
+  if (ours && listen != nullptr && *listen != 0) {
     const auto count = parse_number(listen);
     if (!count || *count < 0 || *count > kMostDescriptors) {
       return fail(Errc::kInvalid, std::string("LISTEN_FDS is no number of descriptors: ") + listen);
@@ -40,13 +55,13 @@ Result<Inherited> inherited_descriptors(int preserve_fds) {
     if (*count > 0) inherited.env = {std::string("LISTEN_FDS=") + listen, "LISTEN_PID=1"};
   }
   if (preserve_fds < 0 || total > kMostDescriptors) {
-    return fail(Errc::kInvalid, "--preserve-fds " + std::to_string(preserve_fds) +
-                                    " is no number of descriptors");
+    return fail(Errc::kInvalid,
+                "--preserve-fds " + std::to_string(preserve_fds) + " is no number of descriptors");
   }
   for (int fd = 3; fd < 3 + total; ++fd) {
     if (fcntl(fd, F_GETFD) < 0) {
-      return fail_errno(errno, "please check that preserved-fd " + std::to_string(fd - 3) + " (of " +
-                                   std::to_string(total) + ") is present: descriptor " +
+      return fail_errno(errno, "please check that preserved-fd " + std::to_string(fd - 3) +
+                                   " (of " + std::to_string(total) + ") is present: descriptor " +
                                    std::to_string(fd));
     }
   }
@@ -68,7 +83,7 @@ Result<void> send_pidfd(const UniqueFd& socket, const char* kind, const Process&
   return {};
 }
 
-Result<Launch> prepare_launch(Context& context, const LaunchOptions& line) {
+Result<Launch> prepare_launch(Context& context, const LaunchOptions& line, bool detached) {
   Launch launch;
   TRY_ASSIGN(launch.bundle, real_directory(line.bundle.empty() ? "." : line.bundle));
   TRY_ASSIGN(launch.options.pid_file, absolute(line.pid_file));
@@ -79,6 +94,7 @@ Result<Launch> prepare_launch(Context& context, const LaunchOptions& line) {
   launch.options.no_pivot = line.no_pivot;
   launch.options.no_new_keyring = line.no_new_keyring;
   if (!line.console_socket.empty()) {
+    TRY(check_console_socket(launch.bundle, detached));
     TRY_ASSIGN(launch.console, connect_unix(line.console_socket, "console socket"));
   }
   if (!line.pidfd_socket.empty()) {
@@ -87,14 +103,9 @@ Result<Launch> prepare_launch(Context& context, const LaunchOptions& line) {
   return launch;
 }
 
-Result<void> check_console_socket(const std::string& bundle, bool detached) {
-  TRY_ASSIGN(const UniqueFd dir, open_at(AT_FDCWD, bundle, O_PATH | O_DIRECTORY));
-  TRY_ASSIGN(const oci::Spec spec, oci::load_spec(dir.get()));
-  if (!detached || !spec.process || !spec.process->terminal) {
-    return fail(Errc::kInvalid,
-                "cannot use console socket if runc will not detach or allocate tty");
-  }
-  return {};
+Error without_noun(Error&& error, const std::string& noun) {
+  if (!error.what().starts_with(noun)) return std::move(error);
+  return Error(error.code(), error.what().substr(noun.size()));
 }
 
 Stdio detached_stdio(UniqueFd& console) {

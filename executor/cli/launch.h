@@ -44,11 +44,12 @@ struct Launch {
   CreateOptions options;
   UniqueFd console, pidfd_socket;  ///< connected; empty: not asked for
 };
-Result<Launch> prepare_launch(Context& context, const LaunchOptions& line);
+Result<Launch> prepare_launch(Context& context, const LaunchOptions& line, bool detached);
 
-/// runc's two rules about terminals: a console socket without a terminal is refused (reads the
-/// bundle; called only with a socket), and so is a terminal that nobody would hold.
-Result<void> check_console_socket(const std::string& bundle, bool detached);
+/// The error without the noun that the runtime put first ("create web: "): the command says in runc's
+/// words what failed, which its callers grep for, and the id stood on the command line.
+Error without_noun(Error&& error, const std::string& noun);
+
 inline constexpr char kTerminalNeedsSocket[] =
     "cannot allocate tty if runc will detach without setting console socket";
 

@@ -137,8 +137,7 @@ class LineFormatter : public spdlog::formatter {
 /// One write per line: O_APPEND files shared with other commands never mix two lines.
 class FdSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
  public:
-  FdSink(int fd, bool json)
-      : base_sink(std::make_unique<LineFormatter>(json)), fd_(fd) {}
+  FdSink(int fd, bool json) : base_sink(std::make_unique<LineFormatter>(json)), fd_(fd) {}
 
  protected:
   void sink_it_(const spdlog::details::log_msg& msg) override {
@@ -187,8 +186,8 @@ Result<void> Log::open() {
 void Log::write(Level level, std::string_view message) {
   if (!backend_) {
     const int fd = file_ ? file_.get() : STDERR_FILENO;
-    backend_.reset(new Backend{
-        spdlog::logger("amphora", std::make_shared<FdSink>(fd, options_.json))});
+    backend_.reset(
+        new Backend{spdlog::logger("amphora", std::make_shared<FdSink>(fd, options_.json))});
     backend_->logger.set_level(spdlog::level::debug);
   }
   backend_->logger.log(spdlog_level(level), spdlog::string_view_t(message.data(), message.size()));

@@ -17,10 +17,10 @@ namespace amphora::cli {
 namespace {
 
 constexpr const Command* kCommands[] = {
-    &kCheckpointCommand, &kCreateCommand, &kDeleteCommand, &kDetectCommand, &kEventsCommand,
-    &kExecCommand,       &kFeaturesCommand, &kKillCommand, &kListCommand,   &kPauseCommand,
-    &kPlanCommand,       &kPsCommand,     &kRestoreCommand, &kResumeCommand, &kRunCommand,
-    &kSpecCommand,       &kStartCommand,  &kStateCommand,  &kUpdateCommand,
+    &kCheckpointCommand, &kCreateCommand,   &kDeleteCommand,  &kDetectCommand, &kEventsCommand,
+    &kExecCommand,       &kFeaturesCommand, &kKillCommand,    &kListCommand,   &kPauseCommand,
+    &kPlanCommand,       &kPsCommand,       &kRestoreCommand, &kResumeCommand, &kRunCommand,
+    &kSpecCommand,       &kStartCommand,    &kStateCommand,   &kUpdateCommand,
 };
 
 constexpr Option kGlobalOptions[] = {
@@ -36,9 +36,8 @@ constexpr Option kGlobalOptions[] = {
     option<&Globals::systemd_cgroup>(
         "systemd-cgroup", 0,
         "enable systemd cgroup support, expects cgroupsPath to be of form \"slice:prefix:name\""),
-    option<&Globals::rootless_text>("rootless", 0,
-                                    "ignore cgroup permission errors ('true', 'false', or 'auto')",
-                                    "\"auto\""),
+    option<&Globals::rootless_text>(
+        "rootless", 0, "ignore cgroup permission errors ('true', 'false', or 'auto')", "\"auto\""),
     option<&Globals::version>("version", 'v', nullptr),
 };
 
@@ -143,7 +142,8 @@ int main(int argc, char* argv[]) {
   try {  // the last door: nothing of ours throws, but libraries and the allocator may
     return amphora::cli::run(argc, argv);
   } catch (const std::exception& e) {
-    static_cast<void>(amphora::write_all(STDERR_FILENO, std::string("amphora: ") + e.what() + "\n"));
+    static_cast<void>(
+        amphora::write_all(STDERR_FILENO, std::string("amphora: ") + e.what() + "\n"));
     return 1;
   }
 }

@@ -38,7 +38,8 @@ std::string dashed(std::string_view name) { return std::string("-").append(name)
 Result<void> assign(const Option& row, std::string_view name, std::string_view value,
                     void* target) {
   if (const char* wrong = row.set(target, value)) {
-    std::string text = row.takes == Takes::kNothing ? "invalid boolean value \"" : "invalid value \"";
+    std::string text =
+        row.takes == Takes::kNothing ? "invalid boolean value \"" : "invalid value \"";
     text.append(value).append(row.takes == Takes::kNothing ? "\" for " : "\" for flag ");
     text.append(dashed(name)).append(": ").append(wrong);
     return fail(Errc::kInvalid, std::move(text));
@@ -146,8 +147,8 @@ Result<Parsed> parse_options(std::span<const Option> table, Order order,
     }
     parsed.arguments.push_back(words[i]);
     if (order == Order::kStop) {
-      parsed.arguments.insert(parsed.arguments.end(),
-                              words.begin() + static_cast<ptrdiff_t>(i) + 1, words.end());
+      parsed.arguments.insert(parsed.arguments.end(), words.begin() + static_cast<ptrdiff_t>(i) + 1,
+                              words.end());
       return parsed;
     }
   }

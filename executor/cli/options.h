@@ -24,11 +24,11 @@ enum class Takes : uint8_t { kNothing, kValue };
 using Setter = const char* (*)(void* target, std::string_view value);
 
 struct Option {
-  const char* name;       ///< without dashes
-  char alias;             ///< one letter, 0: none
+  const char* name;  ///< without dashes
+  char alias;        ///< one letter, 0: none
   Takes takes;
   Setter set;
-  const char* help;       ///< null: hidden
+  const char* help;                     ///< null: hidden
   const char* shown_default = nullptr;  ///< "(default: ...)" in the help
 };
 
@@ -43,7 +43,7 @@ const char* store_value(std::optional<int64_t>& out, std::string_view value);
 
 template <auto kMember>
 struct MemberOf;
-template <class Struct, class Value, Value Struct::*kMember>
+template <class Struct, class Value, Value Struct::* kMember>
 struct MemberOf<kMember> {
   using Type = Value;
   static const char* set(void* target, std::string_view value) {
@@ -57,8 +57,8 @@ constexpr Option option(const char* name, char alias, const char* help,
                         const char* shown_default = nullptr) {
   using Type = typename MemberOf<kMember>::Type;
   constexpr bool kFlag = std::is_same_v<Type, bool> || std::is_same_v<Type, std::optional<bool>>;
-  return {name,  alias,         kFlag ? Takes::kNothing : Takes::kValue, &MemberOf<kMember>::set,
-          help,  shown_default};
+  return {name, alias,        kFlag ? Takes::kNothing : Takes::kValue, &MemberOf<kMember>::set,
+          help, shown_default};
 }
 
 /// Whether options may stand behind the first argument. kStop: all from there on is an argument

@@ -29,8 +29,9 @@ constinit const Command kPlanCommand = {
     .name = "plan",
     .summary = "show the steps that create would take for a bundle",
     .usage = "[bundle]",
-    .description = "One line a step, in the order in which the container's first process takes\n"
-                   "them. Nothing is created.",
+    .description =
+        "One line a step, in the order in which the container's first process takes\n"
+        "them. Nothing is created.",
     .options = kOptions,
     .min_arguments = 0,
     .max_arguments = 1,

@@ -91,8 +91,9 @@ constinit const Command kPsCommand = {
     .name = "ps",
     .summary = "ps displays the processes running inside a container",
     .usage = "<container-id> [ps options]",
-    .description = "Words behind the id are options of the host's ps, in place of -ef; its output\n"
-                   "needs a PID column.",
+    .description =
+        "Words behind the id are options of the host's ps, in place of -ef; its output\n"
+        "needs a PID column.",
     .options = kOptions,
     .order = Order::kStop,
     .min_arguments = 1,

@@ -17,8 +17,7 @@ constexpr Option kOptions[] = {
     option<&LaunchOptions::keep>("keep", 0, "do not delete the container after it exits"),
     option<&LaunchOptions::pid_file>("pid-file", 0, words::kPidFile),
     option<&LaunchOptions::no_subreaper>(
-        "no-subreaper", 0,
-        "disable the use of the subreaper used to reap reparented processes"),
+        "no-subreaper", 0, "disable the use of the subreaper used to reap reparented processes"),
     option<&LaunchOptions::no_pivot>("no-pivot", 0, words::kNoPivot),
     option<&LaunchOptions::no_new_keyring>("no-new-keyring", 0, words::kNoNewKeyring),
     option<&LaunchOptions::preserve_fds>("preserve-fds", 0, words::kPreserveFds, "0"),

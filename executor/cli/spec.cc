@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora spec: writes a config.json to start from.
+#include "executor/oci/spec.h"
+
 #include <fcntl.h>
 
 #include "executor/base/fd.h"
 #include "executor/cli/command.h"
-#include "executor/oci/spec.h"
 
 namespace amphora::cli {
 namespace {
@@ -22,8 +23,8 @@ constexpr Option kOptions[] = {
 };
 
 Result<int> spec(Context&, const SpecOptions& line, Arguments) {
-  TRY_ASSIGN(const UniqueFd dir, open_at(AT_FDCWD, line.bundle.empty() ? "." : line.bundle,
-                                         O_PATH | O_DIRECTORY));
+  TRY_ASSIGN(const UniqueFd dir,
+             open_at(AT_FDCWD, line.bundle.empty() ? "." : line.bundle, O_PATH | O_DIRECTORY));
   // O_EXCL both looks and makes: nothing that appears meanwhile is overwritten.
   auto file = open_at(dir.get(), kName, O_WRONLY | O_CREAT | O_EXCL, 0666);
   if (!file && file.error().sys_errno() == EEXIST) {

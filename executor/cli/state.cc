@@ -20,8 +20,9 @@ constinit const Command kStateCommand = {
     .name = "state",
     .summary = "output the state of a container",
     .usage = "<container-id>",
-    .description = "Prints JSON: ociVersion, id, pid (0 when stopped), status, bundle, rootfs,\n"
-                   "created, annotations, owner.",
+    .description =
+        "Prints JSON: ociVersion, id, pid (0 when stopped), status, bundle, rootfs,\n"
+        "created, annotations, owner.",
     .options = {},
     .min_arguments = 1,
     .max_arguments = 1,

@@ -44,7 +44,8 @@ std::optional<Decimal> take_decimal(std::string_view& text) {
 std::optional<int64_t> times(const Decimal& number, int64_t unit) {
   int64_t whole = 0;
   if (__builtin_mul_overflow(number.whole, unit, &whole)) return std::nullopt;
-  const auto part = static_cast<int64_t>(static_cast<__int128>(number.nanos) * unit / 1'000'000'000);
+  const auto part =
+      static_cast<int64_t>(static_cast<__int128>(number.nanos) * unit / 1'000'000'000);
   if (__builtin_add_overflow(whole, part, &whole)) return std::nullopt;
   return whole;
 }

@@ -11,9 +11,9 @@ namespace amphora::cli {
 namespace {
 
 constexpr Option kOptions[] = {
-    option<&UpdateLine::resources>(
-        "resources", 'r',
-        "path to the file containing the resources to update or '-' to read from the standard input"),
+    option<&UpdateLine::resources>("resources", 'r',
+                                   "path to the file containing the resources to update or '-' to "
+                                   "read from the standard input"),
     option<&UpdateLine::blkio_weight>("blkio-weight", 0,
                                       "per cgroup weight, range is from 10 to 1000"),
     option<&UpdateLine::cpu_period>("cpu-period", 0, "CPU CFS period (in usecs)"),
@@ -32,7 +32,8 @@ constexpr Option kOptions[] = {
                                             "memory reservation or soft limit (in bytes)"),
     option<&UpdateLine::memory_swap>(
         "memory-swap", 0, "total memory usage (memory + swap); '-1' to enable unlimited swap"),
-    option<&UpdateLine::cpu_idle>("cpu-idle", 0, "set cgroup SCHED_IDLE or not, 0: default, 1: idle"),
+    option<&UpdateLine::cpu_idle>("cpu-idle", 0,
+                                  "set cgroup SCHED_IDLE or not, 0: default, 1: idle"),
     option<&UpdateLine::pids_limit>("pids-limit", 0,
                                     "maximum number of pids allowed in the container"),
     option<&UpdateLine::l3_cache_schema>("l3-cache-schema", 0, nullptr),
@@ -41,9 +42,9 @@ constexpr Option kOptions[] = {
 
 Result<oci::Resources> wanted(const UpdateLine& line) {
   if (line.resources.empty()) return resources_of(line);
-  TRY_ASSIGN(const std::string json, line.resources == "-" ? read_all(STDIN_FILENO, 4 << 20)
-                                                           : read_file_at(AT_FDCWD, line.resources,
-                                                                          4 << 20));
+  TRY_ASSIGN(const std::string json, line.resources == "-"
+                                         ? read_all(STDIN_FILENO, 4 << 20)
+                                         : read_file_at(AT_FDCWD, line.resources, 4 << 20));
   return oci::parse_resources(json);
 }
 

@@ -13,7 +13,10 @@ Result<void> set_size(std::optional<int64_t>& out, const std::optional<std::stri
                       const char* name) {
   if (!text || text->empty()) return {};
   out = parse_size(*text);
-  if (!out) return fail(Errc::kInvalid, "invalid value for " + std::string(name) + ": " + *text);
+  if (!out) {
+    return fail(Errc::kInvalid,
+                "invalid value for " + std::string(name) + ": invalid size: '" + *text + "'");
+  }
   return {};
 }
 

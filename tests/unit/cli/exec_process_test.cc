@@ -2,8 +2,10 @@
 // exec's process: what the command line changes of the container's own, and what it leaves.
 #include "executor/cli/exec_process.h"
 
-#include <gtest/gtest.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+#include <gtest/gtest.h>
 
 #include "executor/cli/launch.h"
 
@@ -101,14 +103,49 @@ TEST(Inherited, ClosedDescriptorIsNamedBeforeAnythingExists) {
       << inherited.error().what();
 }
 
-TEST(Inherited, ListenFdsGoToThePayload) {
-  ASSERT_EQ(setenv("LISTEN_FDS", "0", 1), 0);
-  EXPECT_TRUE(inherited_descriptors(0)->env.empty());
-  ASSERT_EQ(setenv("LISTEN_FDS", "many", 1), 0);
+class ListenFds : public ::testing::Test {
+ protected:
+  void SetUp() override { setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1); }
+  void TearDown() override {
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_PID");
+  }
+};
+
+TEST_F(ListenFds, AreCountedAndToldToThePayload) {
+  // Descriptor 3 must be open for this; 0 stays open besides.
+  const int spare = dup2(0, 3);
+  ASSERT_EQ(spare, 3);
+  setenv("LISTEN_FDS", "1", 1);
+  const auto inherited = inherited_descriptors(0);
+  ASSERT_TRUE(inherited) << inherited.error().what();
+  EXPECT_EQ(inherited->count, 1);
+  EXPECT_EQ(inherited->env, (std::vector<std::string>{"LISTEN_FDS=1", "LISTEN_PID=1"}));
+  close(spare);
+}
+
+TEST_F(ListenFds, OfAnotherProcessAreNotOurs) {
+  setenv("LISTEN_PID", "1", 1);
+  setenv("LISTEN_FDS", "1", 1);
+  const auto inherited = inherited_descriptors(0);
+  ASSERT_TRUE(inherited);
+  EXPECT_EQ(inherited->count, 0);
+  EXPECT_TRUE(inherited->env.empty());
+}
+
+TEST_F(ListenFds, ThatAreNoNumberAreNamed) {
+  setenv("LISTEN_FDS", "many", 1);
   EXPECT_EQ(inherited_descriptors(0).error().what(),
             "LISTEN_FDS is no number of descriptors: many");
   unsetenv("LISTEN_FDS");
-  EXPECT_FALSE(inherited_descriptors(-1));
+  EXPECT_EQ(inherited_descriptors(-1).error().what(),
+            "--preserve-fds -1 is no number of descriptors");
+}
+
+TEST(Words, RuntimesNounIsTakenOffOnce) {
+  EXPECT_EQ(without_noun(Error(Errc::kExists, "create a: create a: x"), "create a: ").what(),
+            "create a: x");
+  EXPECT_EQ(without_noun(Error(Errc::kExists, "start a: x"), "create a: ").what(), "start a: x");
 }
 
 }  // namespace

@@ -3,9 +3,10 @@
 #include "executor/cli/log.h"
 
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include <gtest/gtest.h>
 
 #include "executor/base/fd.h"
 
@@ -19,7 +20,8 @@ TEST(LogLine, TextQuotesWhatIsMoreThanAWord) {
             "time=\"2026-11-23T00:12:16Z\" level=error msg=\"container does not exist\"");
   EXPECT_EQ(text_line(Level::kWarning, kTime, "plain/word-1.0@x^y+z_"),
             "time=\"2026-11-23T00:12:16Z\" level=warning msg=plain/word-1.0@x^y+z_");
-  EXPECT_EQ(text_line(Level::kDebug, kTime, ""), "time=\"2026-11-23T00:12:16Z\" level=debug msg=\"\"");
+  EXPECT_EQ(text_line(Level::kDebug, kTime, ""),
+            "time=\"2026-11-23T00:12:16Z\" level=debug msg=\"\"");
 }
 
 TEST(LogLine, TextStaysOneLine) {
@@ -56,8 +58,10 @@ TEST_F(LogFile, FatalGoesToTheFileAndPlainlyToStderr) {
   const auto text = read_file_at(AT_FDCWD, path_);
   ASSERT_TRUE(text);
   EXPECT_EQ(text->find("unseen"), std::string::npos) << *text;
-  EXPECT_NE(text->find("{\"level\":\"warning\",\"msg\":\"seen\",\"time\":\""), std::string::npos) << *text;
-  EXPECT_NE(text->find("{\"level\":\"error\",\"msg\":\"the reason\",\"time\":\""), std::string::npos)
+  EXPECT_NE(text->find("{\"level\":\"warning\",\"msg\":\"seen\",\"time\":\""), std::string::npos)
+      << *text;
+  EXPECT_NE(text->find("{\"level\":\"error\",\"msg\":\"the reason\",\"time\":\""),
+            std::string::npos)
       << *text;
 }
 

@@ -61,7 +61,8 @@ TEST(Options, FlagsTakeNoWordButAValueBehindEquals) {
   EXPECT_EQ(strings(outcome.arguments), std::vector<std::string>{"id"});
   EXPECT_FALSE(parse({"--detach=false", "id"}).line.detach);
   EXPECT_TRUE(parse({"--detach=1", "id"}).line.detach);
-  EXPECT_EQ(parse({"--detach=maybe"}).error, "invalid boolean value \"maybe\" for -detach: parse error");
+  EXPECT_EQ(parse({"--detach=maybe"}).error,
+            "invalid boolean value \"maybe\" for -detach: parse error");
   EXPECT_FALSE(parse({"id"}).line.maybe.has_value());
   EXPECT_EQ(parse({"--maybe=false"}).line.maybe, false);
 }

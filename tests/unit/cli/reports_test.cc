@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What verbs print: tables, the host's ps cut down, statistics, features.
 #include <gtest/gtest.h>
-
 #include <nlohmann/json.hpp>
 
 #include "executor/cli/features.h"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Words that people type: signals, sizes, durations, and what update makes of them.
-#include <gtest/gtest.h>
 #include <signal.h>
+
+#include <gtest/gtest.h>
 
 #include "executor/cli/signals.h"
 #include "executor/cli/units.h"
@@ -24,7 +25,8 @@ TEST(Signals, NumbersAndNamesInAnyDress) {
 }
 
 TEST(Signals, UnknownOnesAreQuoted) {
-  for (const std::string text : {"", "SIG", "NOPE", "-9", "65", "9x", "RTMIN+99", "RTMIN-1", "RTMIN+-1"}) {
+  for (const std::string text :
+       {"", "SIG", "NOPE", "-9", "65", "9x", "RTMIN+99", "RTMIN-1", "RTMIN+-1"}) {
     const auto signal = parse_signal(text);
     ASSERT_FALSE(signal) << text;
     EXPECT_EQ(signal.error().what(), "unknown signal \"" + text + "\"");
@@ -41,7 +43,8 @@ TEST(Units, SizesArePowersOf1024) {
   EXPECT_EQ(parse_size("10MiB"), 10485760);
   EXPECT_EQ(parse_size("10 m"), 10485760);
   EXPECT_EQ(parse_size("7b"), 7);
-  for (const char* wrong : {"", "k", "-2", "1x", "1kk", "1bb", "9223372036854775807k", "0x10", "1.2.3"}) {
+  for (const char* wrong :
+       {"", "k", "-2", "1x", "1kk", "1bb", "9223372036854775807k", "0x10", "1.2.3"}) {
     EXPECT_EQ(parse_size(wrong), std::nullopt) << wrong;
   }
 }
@@ -84,7 +87,7 @@ TEST(Update, SizesTakeUnits) {
 TEST(Update, WrongValuesAreNamed) {
   UpdateLine memory;
   memory.memory = "lots";
-  EXPECT_EQ(resources_of(memory).error().what(), "invalid value for memory: lots");
+  EXPECT_EQ(resources_of(memory).error().what(), "invalid value for memory: invalid size: 'lots'");
   UpdateLine shares;
   shares.cpu_share = -5;
   EXPECT_EQ(resources_of(shares).error().what(), "invalid value for cpu-share: -5");
