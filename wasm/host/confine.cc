@@ -79,7 +79,9 @@ int set_limits(const Confinement& limits) noexcept {
   if (err == 0) err = limit(RLIMIT_FSIZE, 0);   // the output is a pipe
   if (err == 0) err = limit(RLIMIT_NOFILE, 0);  // nothing is opened any more
   if (err == 0 && limits.cpu_seconds != 0) err = limit(RLIMIT_CPU, limits.cpu_seconds);
+#ifndef __SANITIZE_ADDRESS__  // whose shadow of terabytes counts as data
   if (err == 0 && limits.memory != 0) err = limit(RLIMIT_DATA, limits.memory);
+#endif
   return err;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora-wasm: the host of WebAssembly guests. Started by amphora and its shim only; parsing of the
 // command line yields a struct and does nothing else.
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -87,7 +89,8 @@ int compile(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   if (argc >= 2 && std::strcmp(argv[1], "zygote") == 0) return zygote(argc, argv);
-  if (argc >= 2 && std::strcmp(argv[1], "compile") == 0) return compile(argc, argv);
+  // Without destructors: within its walls the process can do little more than end.
+  if (argc >= 2 && std::strcmp(argv[1], "compile") == 0) ::_exit(compile(argc, argv));
   if (argc == 2 && std::strcmp(argv[1], "--version") == 0) {
     std::printf("amphora-wasm %s\n", AMPHORA_VERSION);
     return 0;
