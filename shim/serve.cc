@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <deque>
 #include <exception>
 
 #include <spdlog/logger.h>
@@ -64,7 +65,7 @@ class Shim {
   void run() {
     supervisor_.on_empty([this] { guard_idleness(); });
     server_.on_disconnect([this](bool silent) {
-      if (silent) reserved_until_ = Clock::now() + kReservation;
+      if (silent) reservations_.push_back(Clock::now() + kReservation);
       guard_idleness();
       consider_leaving();
     });
@@ -76,7 +77,10 @@ class Shim {
 
  private:
   void on_request(const std::string& method) {
-    if (method == "Create") asked_to_leave_ = false;
+    if (method == "Create") {
+      asked_to_leave_ = false;
+      if (!reservations_.empty()) reservations_.pop_front();  // here it is
+    }
     // Creating leaves garbage in the heap (a parsed spec is large): given back soon after.
     if (trim_armed_ || (method != "Create" && method != "Start")) return;
     trim_armed_ = true;
@@ -98,7 +102,8 @@ class Shim {
     if (!asked_to_leave_ || leaving_ || !supervisor_.is_empty()) return;
     // The one connection is the asker's own.
     const bool others = server_.connections() > 1 && Clock::now() < others_until_;
-    if (!others && Clock::now() >= reserved_until_ && leave()) return;
+    while (!reservations_.empty() && reservations_.front() <= Clock::now()) reservations_.pop_front();
+    if (!others && reservations_.empty() && leave()) return;
     leave_timer_.expires_after(kLookAgain);
     leave_timer_.async_wait([this](boost::system::error_code error) {
       if (!error) consider_leaving();
@@ -156,7 +161,8 @@ class Shim {
   ttrpc::Server server_;
   asio::signal_set signals_;
   asio::steady_timer idle_timer_, leave_timer_, trim_timer_;
-  Clock::time_point reserved_until_{}, others_until_{};
+  std::deque<Clock::time_point> reservations_;  // of helpers whose container has not come yet
+  Clock::time_point others_until_{};
   bool asked_to_leave_ = false, leaving_ = false, trim_armed_ = false;
 };
 

@@ -46,7 +46,7 @@ TEST(StartInput, AnOldAnyIsOptionsAndAPlainReply) {
 }
 
 TEST(StartInput, NothingAndGarbageAreNoOptions) {
-  for (const std::string bytes : {std::string(), std::string("\xff\xfe garbage"),
+  for (const std::string& bytes : {std::string(), std::string("\xff\xfe garbage"),
                                   std::string(1000, '\0')}) {
     const auto input = parse_start_input(bytes, flags_of("web"), nullptr);
     EXPECT_FALSE(input.wants_protobuf);

@@ -9,6 +9,7 @@
 
 #include "common.pb.h"
 #include "events.pb.h"
+#include "executor/base/process.h"
 #include "shim/log.h"
 #include "shim/ttrpc/server.h"
 #include "tests/unit/shim/support.h"

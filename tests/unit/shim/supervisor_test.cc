@@ -58,7 +58,7 @@ class FakeBackend final : public TaskBackend, public Backends {
     made.created.kind = "native";
     int ends[2];
     EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
-    made.created.init = spawn([gate = ends[0], code = init_exit_code] {
+    made.created.init = spawn([gate = ends[0], code = init_exit_code.load()] {
       char byte = 0;
       if (::read(gate, &byte, 1) != 1) ::_exit(1);
       if (code >= 0) ::_exit(code);

@@ -18,8 +18,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 TEST(Quoted, NothingEndsALineOrAString) {
-  EXPECT_EQ(quoted("a \"b\" \\ \n\x01"), R"("a \"b\" \\ \n\x01")");
-  EXPECT_LT(quoted(std::string(100000, 'x')).size(), 4096U);
+  EXPECT_EQ(shim::quoted("a \"b\" \\ \n\x01"), R"("a \"b\" \\ \n\x01")");
+  EXPECT_LT(shim::quoted(std::string(100000, 'x')).size(), 4096U);
 }
 
 TEST(Options, RuncsAreTaken) {
