@@ -100,11 +100,21 @@ bool tolerated(const Step& step, long error) noexcept {
   return (step.flags & kOptional) != 0 && (error == -ENOENT || error == -ENOTDIR);
 }
 
-/// Signals as a fresh program expects them, whatever the caller blocked or ignored. The dispositions
-/// are CLONE_CLEAR_SIGHAND's; an ignored SIGPIPE would be inherited through exec else.
+/// The kernel's struct sigaction, which is not libc's; all zero is SIG_DFL.
+struct KernelSigaction {
+  uint64_t handler, flags, restorer, mask;
+};
+
+/// Signals as a fresh program expects them. CLONE_CLEAR_SIGHAND takes handlers away but leaves what is
+/// ignored, and exec passes that on: SIGPIPE by the shim, SIGCHLD by the wasm host, 32 and 33 (libc's
+/// own, out of reach of signal(2)) by whatever started us. What a user ignores (nohup) stays.
 void reset_signals() noexcept {
+  constexpr int kIgnoredByUs[] = {SIGPIPE, SIGCHLD, 32, 33};
+  const KernelSigaction fresh{};
   const uint64_t none = 0;
-  call(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, static_cast<int>(sizeof none));
+  const auto size = static_cast<int>(sizeof none);
+  for (const int signal : kIgnoredByUs) call(SYS_rt_sigaction, signal, &fresh, nullptr, size);
+  call(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, size);
 }
 
 uint32_t length(const char* text) noexcept {

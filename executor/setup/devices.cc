@@ -49,6 +49,8 @@ std::vector<oci::Device> all_devices(const oci::Spec& spec) {
     devices.push_back(device);
   }
   for (const oci::Device& device : spec.linux_.devices) {
+    // Always the container's own devpts' (kLinks), whatever the spec lists; runc's rule.
+    if (path::clean(device.path) == "/dev/ptmx") continue;
     std::erase_if(devices, [&](const oci::Device& other) { return other.path == device.path; });
     devices.push_back(device);
   }
