@@ -267,7 +267,7 @@ def test_metrics(lab):
         id = lab.detached(runtime, L.NATIVE, "demo", "pause", options=["--memory-limit", str(64 << 20)])
         out = lab.ctr("task", "metrics", id).ok().out
         lab.end(id)
-        fields = [line.split()[0] for line in out.splitlines() if line.strip()]
+        fields = [line.split()[0].replace(id, "ID") for line in out.splitlines() if line.strip()]
         limit = [line.split()[1] for line in out.splitlines() if line.startswith("memory.limit_in_bytes")]
         return fields, limit
     fields, _ = both(one)

@@ -63,8 +63,9 @@ def command(argv, stdin="", timeout=60, env=None, cwd=None, pass_fds=()):
                   time.monotonic() - begun)
 
 
-def on_terminal(argv, typed=b"", until=None, timeout=30, env=None, size=(24, 80)):
-    """Runs argv on a fresh pty; types `typed`. Returns its Result, all output as stdout."""
+def on_terminal(argv, typed=b"", until=None, timeout=30, env=None, size=(24, 80), delay=0):
+    """Runs argv on a fresh pty; types `typed` after `delay` seconds, or when `until` was printed.
+    Returns its Result, all output as stdout."""
     begun = time.monotonic()
     pid, master = pty.fork()
     if pid == 0:
@@ -74,15 +75,16 @@ def on_terminal(argv, typed=b"", until=None, timeout=30, env=None, size=(24, 80)
             os._exit(127)
     import fcntl, struct, termios  # noqa: E401  (only here)
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-    seen, sent = b"", until is None
-    if sent and typed:
-        os.write(master, typed)
+    seen, sent = b"", False
     while True:
         if time.monotonic() - begun > timeout:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise Failed(f"no end within {timeout} s on a terminal: {' '.join(argv)}; saw {seen!r}")
-        ready, _, _ = select.select([master], [], [], 0.2)
+        if not sent and until is None and time.monotonic() - begun >= delay:
+            sent = True
+            os.write(master, typed)
+        ready, _, _ = select.select([master], [], [], 0.1)
         if ready:
             try:
                 data = os.read(master, 65536)
@@ -91,7 +93,7 @@ def on_terminal(argv, typed=b"", until=None, timeout=30, env=None, size=(24, 80)
             if not data:
                 break
             seen += data
-            if not sent and until in seen:
+            if not sent and until is not None and until in seen:
                 sent = True
                 os.write(master, typed)
     _, status = os.waitpid(pid, 0)
