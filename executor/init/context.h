@@ -71,6 +71,8 @@ long close_fds(const Context& c, const Step& s) noexcept;
 long exec(const Context& c, const Step& s) noexcept;
 long hook(const Context& c, const Step& s) noexcept;
 // handshake.cc
+/// Waits for kProceed; does not return when the parent is gone.
+long await_proceed(const Walk& walk) noexcept;
 long await(const Context& c, const Step& s) noexcept;
 long rendezvous(const Context& c, const Step& s, uint16_t index) noexcept;
 long tidy(const Context& c, const Step& s) noexcept;

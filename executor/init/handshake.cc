@@ -9,8 +9,6 @@
 #include "executor/init/context.h"
 
 namespace amphora::init {
-namespace {
-
 /// Waits for kProceed. The parent's end closed means that it gave up or died: so do we, and nothing
 /// is left behind.
 long await_proceed(const Walk& walk) noexcept {
@@ -22,8 +20,6 @@ long await_proceed(const Walk& walk) noexcept {
   if (n <= 0) call(SYS_exit_group, 127);
   return message.kind == MessageKind::kProceed ? 0 : -EPROTO;
 }
-
-}  // namespace
 
 namespace {
 

@@ -223,6 +223,9 @@ long console(const Context& c, const Step& s) noexcept {
   }
   result = send(c.walk, Message{MessageKind::kConsole, 0, 0, 0}, nullptr, 0, master.get());
   if (result < 0) return result;
+  // The master's owner sets the window and its own modes before the program can write a byte.
+  const long ready = await_proceed(c.walk);
+  if (ready < 0) return ready;
   result = call(SYS_ioctl, slave.get(), TIOCSCTTY, 0);
   if (result < 0) return result;
   for (int n = 0; n < 3; ++n) {

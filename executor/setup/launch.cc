@@ -167,6 +167,7 @@ class Launch {
             return fail(Errc::kPrecondition, "a terminal was set up that nobody asked for");
           }
           TRY(request_.on_console(std::move(received.fds.front())));
+          TRY(proceed());
           break;
         case MessageKind::kSeccomp:
           if (!request_.on_seccomp || received.fds.empty()) {
@@ -254,6 +255,9 @@ Error failure_of(std::string_view datagram) {
     if (message.err == ENOENT) return Error(Errc::kNotFound, wording + ": no such file or directory");
     if (message.err == EACCES) return Error(Errc::kInvalid, wording + ": permission denied");
     if (message.err == EISDIR) return Error(Errc::kInvalid, wording + ": is a directory");
+  }
+  if (text.starts_with("error running ") && message.err == EREMOTEIO) {
+    return Error(Errc::kSystem, std::string(text) + ": it ended with an error");
   }
   if (text.starts_with("mount ") && (message.err == ELOOP || message.err == ENOTDIR)) {
     return std::move(error).hint("must be mounted on ordinary directory");
