@@ -24,7 +24,10 @@ bool would_block() { return errno == EAGAIN || errno == EINTR; }
 }  // namespace
 
 Console::Console(Loop& loop, UniqueFd master, UniqueFd in, UniqueFd out)
-    : loop_(loop), master_(std::move(master)), in_(std::move(in)), out_(std::move(out)),
+    : loop_(loop),
+      master_(std::move(master)),
+      in_(std::move(in)),
+      out_(std::move(out)),
       grace_(loop) {
   ::fcntl(master_.get(), F_SETFL, ::fcntl(master_.get(), F_GETFL) | O_NONBLOCK);
   master_watch_ = std::make_unique<FdWatch>(loop_, master_.get());

@@ -40,8 +40,8 @@ class Console {
   UniqueFd master_write_;  // a second descriptor of the master: epoll knows descriptors, not files
   std::unique_ptr<FdWatch> master_write_watch_;
   asio::steady_timer grace_;
-  std::string pending_;   // read from the terminal, not yet taken by the client
-  std::string typed_;     // read from the client, not yet taken by the terminal
+  std::string pending_;      // read from the terminal, not yet taken by the client
+  std::string typed_;        // read from the client, not yet taken by the terminal
   bool grace_over_ = false;  // the process has ended: an empty terminal has nothing more to say
   Callback done_;
 };

@@ -91,8 +91,14 @@ void Publisher::run_command(const Item& item) {
   if (!input || !write_all(input.get(), item.event) || ::lseek(input.get(), 0, SEEK_SET) != 0) {
     return retry_later("no memory file for containerd publish");
   }
-  std::string words[] = {target_.publish_binary, "--address", target_.grpc_address, "publish",
-                         "--namespace", target_.name_space, "--topic", item.topic};
+  std::string words[] = {target_.publish_binary,
+                         "--address",
+                         target_.grpc_address,
+                         "publish",
+                         "--namespace",
+                         target_.name_space,
+                         "--topic",
+                         item.topic};
   char* argv[std::size(words) + 1] = {};
   for (size_t i = 0; i < std::size(words); ++i) argv[i] = words[i].data();
   posix_spawn_file_actions_t actions;

@@ -10,19 +10,16 @@ namespace {
 
 struct TextFlag {
   std::string_view name;
-  std::string Flags::*member;
+  std::string Flags::* member;
 };
 struct SwitchFlag {
   std::string_view name;
-  bool Flags::*member;
+  bool Flags::* member;
 };
 constexpr TextFlag kTexts[] = {
-    {"namespace", &Flags::name_space},
-    {"id", &Flags::id},
-    {"address", &Flags::address},
-    {"publish-binary", &Flags::publish_binary},
-    {"bundle", &Flags::bundle},
-    {"ttrpc-address", &Flags::ttrpc_address},
+    {"namespace", &Flags::name_space}, {"id", &Flags::id},
+    {"address", &Flags::address},      {"publish-binary", &Flags::publish_binary},
+    {"bundle", &Flags::bundle},        {"ttrpc-address", &Flags::ttrpc_address},
     {"socket", &Flags::socket},
 };
 constexpr SwitchFlag kSwitches[] = {

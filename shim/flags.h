@@ -14,9 +14,10 @@ struct Flags {
   std::string address;         ///< -address: containerd's gRPC socket
   std::string publish_binary;  ///< -publish-binary: containerd itself
   std::string bundle;          ///< -bundle
-  std::string ttrpc_address;   ///< -ttrpc-address, between our own processes: containerd's events socket
-  std::string socket;          ///< -socket, between our own processes: what `serve` listens on
-  std::string action;          ///< start, delete or serve; empty if none
+  std::string
+      ttrpc_address;   ///< -ttrpc-address, between our own processes: containerd's events socket
+  std::string socket;  ///< -socket, between our own processes: what `serve` listens on
+  std::string action;  ///< start, delete or serve; empty if none
   bool debug = false;
   bool version = false;
   bool info = false;

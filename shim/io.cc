@@ -25,7 +25,8 @@ Scheme scheme_of(const std::string& uri) {
 
 /// One end of what `path_fd` (O_PATH) refers to: the same inode whatever happens to its name.
 Result<UniqueFd> reopen(const UniqueFd& path_fd, const std::string& path, int flags) {
-  UniqueFd fd(::open(("/proc/self/fd/" + std::to_string(path_fd.get())).c_str(), flags | O_CLOEXEC));
+  UniqueFd fd(
+      ::open(("/proc/self/fd/" + std::to_string(path_fd.get())).c_str(), flags | O_CLOEXEC));
   if (!fd) return fail_errno(errno, "open " + path);
   return fd;
 }
@@ -40,7 +41,8 @@ Result<UniqueFd> open_log_file(const std::string& uri) {
   std::string path = uri.substr(std::string_view("file://").size());
   path.resize(std::min(path.size(), path.find('?')));
   if (!path.starts_with('/')) return fail(Errc::kInvalid, uri + ": the path must be absolute");
-  for (size_t slash = path.find('/', 1); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+  for (size_t slash = path.find('/', 1); slash != std::string::npos;
+       slash = path.find('/', slash + 1)) {
     const std::string dir = path.substr(0, slash);
     if (::mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST) {
       return fail_errno(errno, "create directory " + dir);
@@ -71,7 +73,8 @@ ProcessIo::~ProcessIo() {
 
 Result<void> ProcessIo::open_input(const std::string& path) {
   if (path.empty()) return {};
-  if (scheme_of(path) != Scheme::kPath) return fail(Errc::kInvalid, "stdin " + path + ": unsupported");
+  if (scheme_of(path) != Scheme::kPath)
+    return fail(Errc::kInvalid, "stdin " + path + ": unsupported");
   TRY_ASSIGN(const UniqueFd place, open_at(AT_FDCWD, path, O_PATH));
   TRY_ASSIGN(const bool fifo, is_fifo(place, path));
   if (!fifo) {
@@ -91,11 +94,15 @@ Result<void> ProcessIo::open_input(const std::string& path) {
 
 Result<UniqueFd> ProcessIo::open_output(const std::string& uri, UniqueFd& keeper) {
   switch (scheme_of(uri)) {
-    case Scheme::kNone: return UniqueFd();
-    case Scheme::kFile: return open_log_file(uri);
-    case Scheme::kPath: break;
+    case Scheme::kNone:
+      return UniqueFd();
+    case Scheme::kFile:
+      return open_log_file(uri);
+    case Scheme::kPath:
+      break;
     case Scheme::kBinary:
-    case Scheme::kOther: return fail(Errc::kInvalid, "stdio " + uri + ": unsupported");
+    case Scheme::kOther:
+      return fail(Errc::kInvalid, "stdio " + uri + ": unsupported");
   }
   TRY_ASSIGN(const UniqueFd place, open_at(AT_FDCWD, uri, O_PATH));
   TRY_ASSIGN(const bool fifo, is_fifo(place, uri));

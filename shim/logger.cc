@@ -145,10 +145,11 @@ Result<LoggerPipes> start_logger(const std::string& uri, const std::string& id,
   TRY_ASSIGN(Pipe err, make_pipe());
   TRY_ASSIGN(Pipe ready, make_pipe());
   std::vector<std::string> env = {"CONTAINER_ID=" + id, "CONTAINER_NAMESPACE=" + name_space};
-  TRY_ASSIGN(Process process, spawn(words, env, out.read.get(), err.read.get(),
-                                    ready.write.get(), children));
+  TRY_ASSIGN(Process process,
+             spawn(words, env, out.read.get(), err.read.get(), ready.write.get(), children));
   ready.write.reset();
-  if (auto waited = wait_ready(ready.read.get(), words[0], uri.starts_with("binary-v2:")); !waited) {
+  if (auto waited = wait_ready(ready.read.get(), words[0], uri.starts_with("binary-v2:"));
+      !waited) {
     (void)send_signal(process, SIGKILL);
     return std::unexpected(std::move(waited).error());
   }

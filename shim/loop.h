@@ -4,11 +4,12 @@
 // by Workers and comes back here by asio::post.
 #pragma once
 
+#include <functional>
+#include <utility>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <functional>
-#include <utility>
 
 #include "executor/base/error.h"
 
@@ -30,16 +31,19 @@ class FdWatch {
   FdWatch& operator=(const FdWatch&) = delete;
 
   /// Calls `ready` once, when the descriptor is readable or its peer has hung up.
-  void readable(Callback ready) { wait(asio::posix::stream_descriptor::wait_read, std::move(ready)); }
+  void readable(Callback ready) {
+    wait(asio::posix::stream_descriptor::wait_read, std::move(ready));
+  }
   void writable(Callback ready) {
     wait(asio::posix::stream_descriptor::wait_write, std::move(ready));
   }
 
  private:
   void wait(asio::posix::stream_descriptor::wait_type type, Callback ready) {
-    descriptor_.async_wait(type, [call = std::move(ready)](boost::system::error_code error) mutable {
-      if (!error) call();
-    });
+    descriptor_.async_wait(type,
+                           [call = std::move(ready)](boost::system::error_code error) mutable {
+                             if (!error) call();
+                           });
   }
 
   asio::posix::stream_descriptor descriptor_;

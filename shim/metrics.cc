@@ -130,7 +130,8 @@ void fill_rdma(Metrics& out, const cgroup::Stats& stats) {
 void fill_memory(v1::Metrics& out, const cgroup::Stats& stats) {
   if (stats.memory) {
     auto& memory = *out.mutable_memory();
-    for (const auto& field : kMemoryV1) (memory.*field.set)(value_of(stats.memory->stat, field.key));
+    for (const auto& field : kMemoryV1)
+      (memory.*field.set)(value_of(stats.memory->stat, field.key));
     fill(*memory.mutable_usage(), stats.memory->usage);
     fill(*memory.mutable_swap(), stats.memory->swap);
     fill(*memory.mutable_kernel(), stats.memory->kernel);
@@ -210,7 +211,8 @@ void fill_cpu(v2::CPUStat& out, const cgroup::CpuStats& cpu) {
 void fill_memory(v2::Metrics& out, const cgroup::Stats& stats) {
   if (stats.memory) {
     auto& memory = *out.mutable_memory();
-    for (const auto& field : kMemoryV2) (memory.*field.set)(value_of(stats.memory->stat, field.key));
+    for (const auto& field : kMemoryV2)
+      (memory.*field.set)(value_of(stats.memory->stat, field.key));
     memory.set_usage(stats.memory->usage.usage);
     memory.set_usage_limit(stats.memory->usage.limit);
     memory.set_max_usage(stats.memory->usage.max);

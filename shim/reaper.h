@@ -3,9 +3,10 @@
 // it ended; and clears away the orphans that a subreaper inherits.
 #pragma once
 
-#include <boost/asio/signal_set.hpp>
 #include <functional>
 #include <memory>
+
+#include <boost/asio/signal_set.hpp>
 
 #include "executor/base/process.h"
 #include "shim/loop.h"

@@ -53,9 +53,9 @@ constexpr Word kWords[] = {
     {"sync", MS_SYNCHRONOUS, 0},
 };
 constexpr Word kPropagation[] = {
-    {"shared", MS_SHARED, 0},     {"rshared", MS_SHARED | MS_REC, 0},
-    {"slave", MS_SLAVE, 0},       {"rslave", MS_SLAVE | MS_REC, 0},
-    {"private", MS_PRIVATE, 0},   {"rprivate", MS_PRIVATE | MS_REC, 0},
+    {"shared", MS_SHARED, 0},         {"rshared", MS_SHARED | MS_REC, 0},
+    {"slave", MS_SLAVE, 0},           {"rslave", MS_SLAVE | MS_REC, 0},
+    {"private", MS_PRIVATE, 0},       {"rprivate", MS_PRIVATE | MS_REC, 0},
     {"unbindable", MS_UNBINDABLE, 0}, {"runbindable", MS_UNBINDABLE | MS_REC, 0},
 };
 // mount(2) copies one page of data, and the option names around lowerdir need their part of it.
@@ -143,7 +143,8 @@ Result<void> mount_one(RootfsMount mount, const std::string& target) {
   TRY_ASSIGN(const ParsedOptions options, parse_mount_options(mount.options));
   UniqueFd loop;  // held until the mount holds it: it clears itself on the last close
   if (options.loop) {
-    TRY_ASSIGN(loop, attach_loop_device(mount.source, (options.flags & MS_RDONLY) != 0, mount.source));
+    TRY_ASSIGN(loop,
+               attach_loop_device(mount.source, (options.flags & MS_RDONLY) != 0, mount.source));
   }
   const std::string data = joined_data(options, 0);
   if (data.size() > kMaxData && !options.lower.empty()) {
@@ -182,7 +183,8 @@ Result<ParsedOptions> parse_mount_options(const std::vector<std::string>& option
     if (const auto* word = std::find_if(std::begin(kWords), std::end(kWords), named);
         word != std::end(kWords)) {
       out.flags = (out.flags & ~word->clear) | word->set;
-    } else if (const auto* mode = std::find_if(std::begin(kPropagation), std::end(kPropagation), named);
+    } else if (const auto* mode =
+                   std::find_if(std::begin(kPropagation), std::end(kPropagation), named);
                mode != std::end(kPropagation)) {
       out.propagation = mode->set;
     } else if (option == "loop") {
@@ -224,7 +226,8 @@ Result<void> unmount_rootfs(const std::string& rootfs) {
 
 bool is_mount_point(const std::string& path) {
   struct statx info{};
-  if (::statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &info) != 0) return false;
+  if (::statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &info) != 0)
+    return false;
   return (info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
 }
 

@@ -49,8 +49,8 @@ class Shim {
         publisher_(loop_,
                    {flags.ttrpc_address, flags.publish_binary, flags.address, flags.name_space},
                    log_),
-        supervisor_({loop_, workers_, reaper_, children_, backends_, publisher_, log_,
-                     flags.name_space}),
+        supervisor_(
+            {loop_, workers_, reaper_, children_, backends_, publisher_, log_, flags.name_space}),
         service_(supervisor_, log_, [this] { on_shutdown(); }),
         server_(loop_, UniqueFd(kListenerFd),
                 [this](ttrpc::Request&& request, ttrpc::Responder responder) {
@@ -102,7 +102,8 @@ class Shim {
     if (!asked_to_leave_ || leaving_ || !supervisor_.is_empty()) return;
     // The one connection is the asker's own.
     const bool others = server_.connections() > 1 && Clock::now() < others_until_;
-    while (!reservations_.empty() && reservations_.front() <= Clock::now()) reservations_.pop_front();
+    while (!reservations_.empty() && reservations_.front() <= Clock::now())
+      reservations_.pop_front();
     if (!others && reservations_.empty() && leave()) return;
     leave_timer_.expires_after(kLookAgain);
     leave_timer_.async_wait([this](boost::system::error_code error) {

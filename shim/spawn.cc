@@ -34,9 +34,11 @@ constexpr int kMaxOomScore = 1000;
 /// containerd's own value plus one, so that under pressure a shim goes before containerd does; a
 /// child inherits ours. Refusals are an unprivileged containerd's, and harmless.
 void raise_oom_score() {
-  const auto text = read_file_at(AT_FDCWD, "/proc/" + std::to_string(::getppid()) + "/oom_score_adj");
+  const auto text =
+      read_file_at(AT_FDCWD, "/proc/" + std::to_string(::getppid()) + "/oom_score_adj");
   int score = 0;
-  if (!text || std::from_chars(text->data(), text->data() + text->size(), score).ec != std::errc()) {
+  if (!text ||
+      std::from_chars(text->data(), text->data() + text->size(), score).ec != std::errc()) {
     return;
   }
   if (score < kMaxOomScore) ++score;
@@ -47,8 +49,8 @@ void raise_oom_score() {
 /// memory in every shim and reach hooks' parents for no reason.
 std::vector<char*> environment(std::string& bin_dir) {
   static constexpr std::string_view kKept[] = {
-      "PATH=",         "HOME=",          "TMPDIR=",      "XDG_RUNTIME_DIR=", "AMPHORA_",
-      "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=", "TSAN_OPTIONS=",   "LD_LIBRARY_PATH=",
+      "PATH=",         "HOME=",          "TMPDIR=",       "XDG_RUNTIME_DIR=", "AMPHORA_",
+      "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=", "TSAN_OPTIONS=",    "LD_LIBRARY_PATH=",
       "DBUS_",         "NOTIFY_SOCKET="};
   std::vector<char*> kept;
   for (char** entry = environ; *entry != nullptr; ++entry) {
@@ -145,12 +147,18 @@ Result<void> spawn_server(const Flags& flags, const StartInput& input, const std
   const std::string program = "/proc/self/fd/" + std::to_string(executable.get());
 
   std::vector<std::string> words = {"containerd-shim-amphora-v1",
-                                    "-namespace", flags.name_space,
-                                    "-id", flags.id,
-                                    "-address", input.grpc_address,
-                                    "-publish-binary", input.publish_binary,
-                                    "-ttrpc-address", input.ttrpc_address,
-                                    "-socket", socket};
+                                    "-namespace",
+                                    flags.name_space,
+                                    "-id",
+                                    flags.id,
+                                    "-address",
+                                    input.grpc_address,
+                                    "-publish-binary",
+                                    input.publish_binary,
+                                    "-ttrpc-address",
+                                    input.ttrpc_address,
+                                    "-socket",
+                                    socket};
   if (input.debug) words.emplace_back("-debug");
   words.emplace_back("serve");
   std::vector<char*> argv;

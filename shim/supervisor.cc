@@ -301,13 +301,13 @@ void Supervisor::pids(const std::string& id, Done<std::vector<Pid>> done) {
 void Supervisor::stats(const std::string& id, Done<cgroup::Stats> done) {
   auto task = find(id);
   if (!task) return done(std::unexpected(std::move(task).error()));
-  tools_.workers.run(
-      (*task)->questions,
-      [id, cgroup = (*task)->cgroup]() -> Result<cgroup::Stats> {
-        if (!cgroup) return fail(Errc::kNotFound, "container " + id + " has no cgroup");
-        return cgroup->stats();
-      },
-      std::move(done));
+  tools_.workers.run((*task)->questions,
+                     [id, cgroup = (*task)->cgroup]() -> Result<cgroup::Stats> {
+                       if (!cgroup)
+                         return fail(Errc::kNotFound, "container " + id + " has no cgroup");
+                       return cgroup->stats();
+                     },
+                     std::move(done));
 }
 
 Result<void> Supervisor::resize(const std::string& id, const std::string& exec_id, uint32_t columns,

@@ -54,18 +54,18 @@ ev::TaskExit exit_event(const Task& task, const std::string& process_id, uint32_
 
 void Supervisor::watch_init(const TaskPtr& task) {
   // Weak: the watch lives in the task.
-  task->init.watch = tools_.reaper.watch(
-      task->init.process, [this, weak = std::weak_ptr(task)](ExitStatus status) {
-        const TaskPtr alive = weak.lock();
-        if (!alive) return;
-        alive->init.watch.reset();
-        alive->ending = true;
-        if (alive->init.starting) {
-          alive->init.early_exit = exit_now(status);
-        } else {
-          end_init(alive, exit_now(status));
-        }
-      });
+  task->init.watch = tools_.reaper.watch(task->init.process,
+                                         [this, weak = std::weak_ptr(task)](ExitStatus status) {
+                                           const TaskPtr alive = weak.lock();
+                                           if (!alive) return;
+                                           alive->init.watch.reset();
+                                           alive->ending = true;
+                                           if (alive->init.starting) {
+                                             alive->init.early_exit = exit_now(status);
+                                           } else {
+                                             end_init(alive, exit_now(status));
+                                           }
+                                         });
 }
 
 void Supervisor::watch_exec(const TaskPtr& task, const ProcessPtr& exec) {
@@ -202,8 +202,8 @@ void Supervisor::remove(const std::string& id, const std::string& exec_id, Done<
 
 void Supervisor::remove_exec(const TaskPtr& task, const ProcessPtr& exec, Done<Deleted> done) {
   if (exec->starting || exec->is<Running>()) {
-    return done(fail(Errc::kPrecondition,
-                     "cannot delete exec " + exec->exec_id + ": it is running"));
+    return done(
+        fail(Errc::kPrecondition, "cannot delete exec " + exec->exec_id + ": it is running"));
   }
   when_drained(exec, [task, exec, done = std::move(done)]() mutable {
     if (task->execs.erase(exec->exec_id) == 0) {
@@ -242,8 +242,7 @@ void Supervisor::remove_stopped(const TaskPtr& task, Done<Deleted> done) {
         [this, task, done = std::move(done)](Result<std::vector<std::string>> removed) mutable {
           if (!removed) {
             task->deleting = false;
-            return done(
-                std::unexpected(std::move(removed).error().context("delete " + task->id)));
+            return done(std::unexpected(std::move(removed).error().context("delete " + task->id)));
           }
           for (const auto& warning : *removed) tools_.log->warn("{}: {}", task->id, warning);
           const Exit exit = task->init.exit();

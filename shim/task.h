@@ -83,8 +83,8 @@ struct Task {
   std::map<std::string, std::shared_ptr<TaskProcess>> execs;
   bool own_pid_namespace = false;
   bool has_rootfs_mounts = false;
-  bool ending = false;    ///< init was reaped: nothing new may start
-  bool exit_said = false; ///< init's TaskExit has been published
+  bool ending = false;     ///< init was reaped: nothing new may start
+  bool exit_said = false;  ///< init's TaskExit has been published
   bool deleting = false;
   std::shared_ptr<cgroup::Cgroup> cgroup;
   UniqueFd oom_fd;

@@ -23,14 +23,22 @@ struct Method {
   void (TaskService::*run)(TaskService::Call&);
 };
 constexpr Method kMethods[] = {
-    {"State", &TaskService::state},           {"Create", &TaskService::create},
-    {"Start", &TaskService::start},           {"Delete", &TaskService::remove},
-    {"Pids", &TaskService::pids},             {"Pause", &TaskService::pause},
-    {"Resume", &TaskService::resume},         {"Checkpoint", &TaskService::checkpoint},
-    {"Kill", &TaskService::kill},             {"Exec", &TaskService::exec},
-    {"ResizePty", &TaskService::resize_pty},  {"CloseIO", &TaskService::close_io},
-    {"Update", &TaskService::update},         {"Wait", &TaskService::wait},
-    {"Stats", &TaskService::stats},           {"Connect", &TaskService::connect},
+    {"State", &TaskService::state},
+    {"Create", &TaskService::create},
+    {"Start", &TaskService::start},
+    {"Delete", &TaskService::remove},
+    {"Pids", &TaskService::pids},
+    {"Pause", &TaskService::pause},
+    {"Resume", &TaskService::resume},
+    {"Checkpoint", &TaskService::checkpoint},
+    {"Kill", &TaskService::kill},
+    {"Exec", &TaskService::exec},
+    {"ResizePty", &TaskService::resize_pty},
+    {"CloseIO", &TaskService::close_io},
+    {"Update", &TaskService::update},
+    {"Wait", &TaskService::wait},
+    {"Stats", &TaskService::stats},
+    {"Connect", &TaskService::connect},
     {"Shutdown", &TaskService::shutdown},
 };
 
@@ -67,15 +75,15 @@ struct TaskService::Call {
   static void fail(ttrpc::Responder& responder, spdlog::logger& log, const std::string& method,
                    const Error& error) {
     // Absence is an everyday answer: clients look before they act.
-    const auto level =
-        error.code() == Errc::kNotFound ? spdlog::level::debug : spdlog::level::err;
+    const auto level = error.code() == Errc::kNotFound ? spdlog::level::debug : spdlog::level::err;
     log.log(level, "{}: {}", method, error.what());
     responder.fail(error);
   }
 
   /// A callback that answers with Empty, or with the error, which it logs.
   Done<void> answer_empty() {
-    return [to = std::move(responder), &log = log, method = request.method](Result<void> result) mutable {
+    return [to = std::move(responder), &log = log,
+            method = request.method](Result<void> result) mutable {
       if (!result) return fail(to, log, method, result.error());
       to.ok(pb::Empty());
     };
@@ -93,7 +101,8 @@ struct TaskService::Call {
 };
 
 void TaskService::handle(ttrpc::Request&& request, ttrpc::Responder responder) {
-  if (request.service != "containerd.task.v2.Task" && request.service != "containerd.task.v3.Task") {
+  if (request.service != "containerd.task.v2.Task" &&
+      request.service != "containerd.task.v3.Task") {
     return responder.fail({ttrpc::Code::kUnimplemented, "service " + request.service});
   }
   for (const auto& [name, run] : kMethods) {
@@ -130,13 +139,12 @@ void TaskService::state(Call& call) {
 void TaskService::create(Call& call) {
   pb::CreateTaskRequest request;
   if (!call.decode(request)) return;
-  CreateRequest create{
-      request.id(),
-      request.bundle(),
-      request.checkpoint(),
-      {},
-      {request.stdin(), request.stdout(), request.stderr(), request.terminal()},
-      parse_options(request.options())};
+  CreateRequest create{request.id(),
+                       request.bundle(),
+                       request.checkpoint(),
+                       {},
+                       {request.stdin(), request.stdout(), request.stderr(), request.terminal()},
+                       parse_options(request.options())};
   for (const auto& mount : request.rootfs()) {
     create.rootfs.push_back({mount.type(),
                              mount.source(),

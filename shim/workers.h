@@ -5,7 +5,6 @@
 // container. Results come back on the loop's thread.
 #pragma once
 
-#include <boost/asio/post.hpp>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -13,6 +12,8 @@
 #include <mutex>
 #include <type_traits>
 #include <utility>
+
+#include <boost/asio/post.hpp>
 
 #include "shim/loop.h"
 

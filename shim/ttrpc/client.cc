@@ -83,9 +83,10 @@ void Client::write() {
 }
 
 void Client::wait_readable() {
-  socket_.async_wait(Socket::wait_read, [this, mine = generation_](boost::system::error_code error) {
-    if (!error && mine == generation_ && done_) read();
-  });
+  socket_.async_wait(Socket::wait_read,
+                     [this, mine = generation_](boost::system::error_code error) {
+                       if (!error && mine == generation_ && done_) read();
+                     });
 }
 
 void Client::read() {

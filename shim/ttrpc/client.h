@@ -4,11 +4,12 @@
 // decision.
 #pragma once
 
-#include <boost/asio/local/stream_protocol.hpp>
 #include <chrono>
 #include <memory>
 #include <string>
 #include <string_view>
+
+#include <boost/asio/local/stream_protocol.hpp>
 
 #include "shim/loop.h"
 #include "shim/status.h"

@@ -90,10 +90,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
     const auto refuse = [&](Code code, const char* why) { reply(stream, Status{code, why}); };
     if (frame.oversize) return refuse(Code::kResourceExhausted, "message is larger than 4 MiB");
     switch (static_cast<FrameType>(frame.header.type)) {
-      case FrameType::kRequest: break;
-      case FrameType::kData: return refuse(Code::kInvalidArgument, "data for an unknown stream");
+      case FrameType::kRequest:
+        break;
+      case FrameType::kData:
+        return refuse(Code::kInvalidArgument, "data for an unknown stream");
       case FrameType::kResponse:
-      default: return;  // not for a server; unknown types are ignored by the protocol's rule
+      default:
+        return;  // not for a server; unknown types are ignored by the protocol's rule
     }
     if (stream % 2 == 0) return refuse(Code::kInvalidArgument, "stream id must be odd");
     if (stream <= last_stream_) return refuse(Code::kInvalidArgument, "stream id must increase");
@@ -108,10 +111,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void dispatch(uint32_t stream, pb::RpcRequest&& request) {
     // This is one of the three doors where others' exceptions stop.
     try {
-      server_.handler_(Request{std::move(*request.mutable_service()),
-                               std::move(*request.mutable_method()),
-                               std::move(*request.mutable_payload())},
-                       Responder(weak_from_this(), stream));
+      server_.handler_(
+          Request{std::move(*request.mutable_service()), std::move(*request.mutable_method()),
+                  std::move(*request.mutable_payload())},
+          Responder(weak_from_this(), stream));
     } catch (const std::exception&) {
       // The Responder answered kInternal when the handler let go of it.
     }
@@ -125,8 +128,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
       if (queued_ > kMaxQueued) close();
       return;
     }
-    const ssize_t sent = ::send(socket_.native_handle(), frame.data(), frame.size(),
-                                MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t sent =
+        ::send(socket_.native_handle(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent == static_cast<ssize_t>(frame.size())) return;
     if (sent < 0 && errno != EAGAIN && errno != EINTR) return close();
     offset_ = sent > 0 ? static_cast<size_t>(sent) : 0;
@@ -213,8 +216,8 @@ void Server::accept() {
       asio::local::stream_protocol::acceptor::wait_read, [this](boost::system::error_code error) {
         if (error) return;
         // accept4 by hand: asio's accept cannot set close-on-exec in the same call.
-        UniqueFd fd(::accept4(acceptor_.native_handle(), nullptr, nullptr,
-                              SOCK_CLOEXEC | SOCK_NONBLOCK));
+        UniqueFd fd(
+            ::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         if (fd && peer_is_own_user(fd.get())) {
           asio::local::stream_protocol::socket socket(loop_, asio::local::stream_protocol(),
                                                       fd.release());

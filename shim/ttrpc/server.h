@@ -5,13 +5,14 @@
 // here: what methods mean (task_service).
 #pragma once
 
-#include <boost/asio/local/stream_protocol.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_set>
+
+#include <boost/asio/local/stream_protocol.hpp>
 
 #include "executor/base/fd.h"
 #include "shim/loop.h"

@@ -2,13 +2,14 @@
 // `start`: both kinds of stdin, groups, sockets that live, died or are raced for, forms of reply.
 #include "shim/bootstrap.h"
 
-#include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "bootstrap.pb.h"
 #include "options.pb.h"
@@ -46,8 +47,8 @@ TEST(StartInput, AnOldAnyIsOptionsAndAPlainReply) {
 }
 
 TEST(StartInput, NothingAndGarbageAreNoOptions) {
-  for (const std::string& bytes : {std::string(), std::string("\xff\xfe garbage"),
-                                  std::string(1000, '\0')}) {
+  for (const std::string& bytes :
+       {std::string(), std::string("\xff\xfe garbage"), std::string(1000, '\0')}) {
     const auto input = parse_start_input(bytes, flags_of("web"), nullptr);
     EXPECT_FALSE(input.wants_protobuf);
     EXPECT_EQ(input.options.root, "");
@@ -64,7 +65,8 @@ TEST(StartInput, BootstrapParamsWinOverFlags) {
   params.set_containerd_grpc_address("/run/new.sock");
   params.set_socket_dir("/run/elsewhere");
   *params.add_extensions()->mutable_value() = runc_options();
-  const auto input = parse_start_input(params.SerializeAsString(), flags_of("web"), "/run/old.ttrpc");
+  const auto input =
+      parse_start_input(params.SerializeAsString(), flags_of("web"), "/run/old.ttrpc");
   EXPECT_TRUE(input.wants_protobuf);
   EXPECT_TRUE(input.debug);
   EXPECT_EQ(input.ttrpc_address, "/run/new.ttrpc");
@@ -82,7 +84,8 @@ TEST(StartInput, AnAnyIsNotTakenForParamsOfAnotherContainer) {
   proto::BootstrapParams params;
   params.set_instance_id("somebody-else");
   params.set_namespace_("default");
-  EXPECT_FALSE(parse_start_input(params.SerializeAsString(), flags_of("web"), nullptr).wants_protobuf);
+  EXPECT_FALSE(
+      parse_start_input(params.SerializeAsString(), flags_of("web"), nullptr).wants_protobuf);
 }
 
 TEST(Group, OwnAnnotationThenRuncsThenThePods) {
@@ -124,7 +127,9 @@ TEST(Listen, TheSecondFindsTheFirst) {
 
 TEST(Listen, ADeadSocketIsReplaced) {
   const test::ScratchDir dir;
-  { const auto gone = listen_or_find(dir / "s"); }
+  {
+    const auto gone = listen_or_find(dir / "s");
+  }
   ASSERT_EQ(::access((dir / "s").c_str(), F_OK), 0);
   auto again = listen_or_find(dir / "s");
   ASSERT_TRUE(again.has_value()) << again.error().what();
@@ -138,7 +143,9 @@ TEST(Listen, ADeadSocketIsReplaced) {
 
 TEST(Listen, OfManyAtOnceOneListens) {
   const test::ScratchDir dir;
-  { const auto stale = listen_or_find(dir / "s"); }
+  {
+    const auto stale = listen_or_find(dir / "s");
+  }
   std::vector<UniqueFd> listeners(16);
   std::atomic<int> failures = 0;
   std::vector<std::thread> threads;

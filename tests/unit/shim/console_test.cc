@@ -3,10 +3,11 @@
 #include "shim/console.h"
 
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <termios.h>
+
+#include <gtest/gtest.h>
 
 #include "tests/unit/shim/support.h"
 

@@ -2,10 +2,11 @@
 // The publisher against a containerd that comes, goes and refuses: order kept, nothing lost.
 #include "shim/events.h"
 
-#include <gtest/gtest.h>
 #include <sys/stat.h>
 
 #include <memory>
+
+#include <gtest/gtest.h>
 
 #include "common.pb.h"
 #include "events.pb.h"
@@ -80,8 +81,8 @@ TEST_F(EventsTest, InOrderOnOneConnection) {
 TEST_F(EventsTest, WaitsForAContainerdThatIsAway) {
   Publisher publisher(loop_, target(), log_);
   for (uint32_t i = 1; i <= 5; ++i) publish(publisher, i);
-  EXPECT_FALSE(run_until(loop_, [&] { return publisher.pending() == 0; },
-                         std::chrono::milliseconds(200)));
+  EXPECT_FALSE(
+      run_until(loop_, [&] { return publisher.pending() == 0; }, std::chrono::milliseconds(200)));
   serve();
   ASSERT_TRUE(run_until(loop_, [&] { return publisher.pending() == 0; }));
   EXPECT_EQ(seen_, up_to(5));
@@ -143,7 +144,8 @@ TEST_F(EventsTest, WithoutAnAddressTheCommandIsRun) {
   publish(publisher, 1);
   ASSERT_TRUE(run_until(loop_, [&] { return publisher.pending() == 0; }));
   const std::string text = read_file_at(AT_FDCWD, out).value_or("");
-  EXPECT_EQ(text.rfind("--address /run/c.sock publish --namespace k8s.io --topic /tasks/start\n", 0), 0U)
+  EXPECT_EQ(
+      text.rfind("--address /run/c.sock publish --namespace k8s.io --topic /tasks/start\n", 0), 0U)
       << text;
   proto::Any any;
   ASSERT_TRUE(any.ParseFromString(text.substr(text.find('\n') + 1)));

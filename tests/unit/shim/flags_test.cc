@@ -2,9 +2,9 @@
 // Go's flag syntax, as the versions of containerd use it.
 #include "shim/flags.h"
 
-#include <gtest/gtest.h>
-
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace amphora::shim {
 namespace {
@@ -23,7 +23,8 @@ TEST(Flags, WhatContainerdSendsForStart) {
 }
 
 TEST(Flags, BothDashesAndEqualsSigns) {
-  const Flags flags = parse({"--namespace=a", "-id=b=c", "--debug=false", "-bundle", "/b", "delete"});
+  const Flags flags =
+      parse({"--namespace=a", "-id=b=c", "--debug=false", "-bundle", "/b", "delete"});
   EXPECT_EQ(flags.name_space, "a");
   EXPECT_EQ(flags.id, "b=c");
   EXPECT_FALSE(flags.debug);

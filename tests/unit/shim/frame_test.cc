@@ -2,9 +2,9 @@
 // The frame codec: exact bytes, any split of the stream, frames that are too large.
 #include "shim/ttrpc/frame.h"
 
-#include <gtest/gtest.h>
-
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace amphora::ttrpc {
 namespace {
@@ -42,8 +42,7 @@ TEST(Frame, EverySplitGivesTheSameFrames) {
 }
 
 TEST(Frame, OversizeIsSkippedAndTheNextFrameIsRead) {
-  const auto header =
-      encode_header({.length = kMaxData + 1, .stream = 7, .type = 1, .flags = 0});
+  const auto header = encode_header({.length = kMaxData + 1, .stream = 7, .type = 1, .flags = 0});
   std::string bytes(header.begin(), header.end());
   bytes.append(kMaxData + 1, 'y');
   bytes += encode_frame(9, FrameType::kRequest, "ok");
@@ -66,8 +65,9 @@ TEST(Frame, LargestFrameIsTaken) {
 TEST(Frame, NothingIsDeliveredAfterTheSinkSaysStop) {
   Decoder decoder;
   int seen = 0;
-  decoder.feed(encode_frame(1, FrameType::kRequest, "a") + encode_frame(3, FrameType::kRequest, "b"),
-               [&](Frame&&) { return ++seen, false; });
+  decoder.feed(
+      encode_frame(1, FrameType::kRequest, "a") + encode_frame(3, FrameType::kRequest, "b"),
+      [&](Frame&&) { return ++seen, false; });
   EXPECT_EQ(seen, 1);
 }
 

@@ -3,9 +3,10 @@
 #include "shim/io.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 
 #include "tests/unit/shim/support.h"
 
@@ -79,7 +80,9 @@ TEST_F(Io, WithoutAReaderTheProcessGetsNoSigpipe) {
   auto io = open({"", fifo("out"), "", false});
   const UniqueFd container(::fcntl(io->payload().fds[1], F_DUPFD_CLOEXEC, 0));
   io->begin(loop_);
-  { const UniqueFd reader(::open((dir_ / "out").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)); }
+  {
+    const UniqueFd reader(::open((dir_ / "out").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  }
   EXPECT_EQ(::write(container.get(), "x", 1), 1);
 }
 
@@ -139,7 +142,8 @@ TEST_F(Io, ALoggerGetsItsFdsItsTwoVariablesAndTheOutput) {
         "\nexec 5>&-\ncat <&3 >> " + log + "\necho done >> " + log + "\n";
     ASSERT_TRUE(write_all(fd.get(), text).has_value());
   }
-  auto io = open({"", "binary://" + script + "?key=value", "binary://" + script + "?key=value", false});
+  auto io =
+      open({"", "binary://" + script + "?key=value", "binary://" + script + "?key=value", false});
   ASSERT_NE(io, nullptr);
   EXPECT_EQ(::write(io->payload().fds[1], "output\n", 7), 7);
   io->begin(loop_);

@@ -22,8 +22,11 @@ cgroup::Stats sample() {
   stats.cpu->per_cpu = {2'000'000, 3'000'000};
   stats.memory = cgroup::MemoryStats{};
   stats.memory->usage = {.usage = 4096, .limit = 65536, .max = 8192, .failcnt = 1};
-  stats.memory->stat = {{"total_inactive_file", 7}, {"inactive_file", 8}, {"anon", 9},
-                        {"pgfault", 10}, {"total_rss", 11}};
+  stats.memory->stat = {{"total_inactive_file", 7},
+                        {"inactive_file", 8},
+                        {"anon", 9},
+                        {"pgfault", 10},
+                        {"total_rss", 11}};
   stats.oom = cgroup::OomEvents{};
   stats.oom->oom_kill = 2;
   return stats;

@@ -2,9 +2,10 @@
 // Parsing of snapshot mounts' options; the mounting itself needs root and is tested with containerd.
 #include "shim/rootfs.h"
 
+#include <sys/mount.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/mount.h>
 
 namespace amphora::shim {
 namespace {
@@ -42,7 +43,8 @@ TEST(MountOptions, DataKeepsItsCommasAndOrder) {
 }
 
 TEST(MountOptions, WhatCannotBeHonouredIsRefused) {
-  EXPECT_THAT(parse_mount_options({"X-containerd.mkfs=1"}).error().what(), HasSubstr("containerd's own"));
+  EXPECT_THAT(parse_mount_options({"X-containerd.mkfs=1"}).error().what(),
+              HasSubstr("containerd's own"));
   const auto mapped = parse_mount_options({"uidmap=0:100000:65536"});
   ASSERT_FALSE(mapped.has_value());
   EXPECT_EQ(mapped.error().code(), Errc::kUnsupported);

@@ -2,10 +2,10 @@
 // The ttrpc server against a client that follows no rules.
 #include "shim/ttrpc/server.h"
 
-#include <gtest/gtest.h>
-
 #include <memory>
 #include <stdexcept>
+
+#include <gtest/gtest.h>
 
 #include "task.pb.h"
 #include "tests/unit/shim/support.h"
@@ -17,23 +17,24 @@ using shim::test::HandClient;
 
 class ServerTest : public testing::Test {
  protected:
-  ServerTest() : server_(loop_, shim::test::listen_on(path_), [this](Request&& request, Responder to) {
-      if (request.method == "Park") {
-        parked_.push_back(std::make_unique<Responder>(std::move(to)));
-      } else if (request.method == "Throw") {
-        throw std::runtime_error("handler's own trouble");
-      } else if (request.method == "Fail") {
-        to.fail(Error(Errc::kPrecondition, "not now"));
-      } else if (request.method == "Big") {
-        proto::StateResponse response;
-        response.set_id(std::string(kMaxData, 'b'));
-        to.ok(response);
-      } else {
-        proto::StateResponse response;
-        response.set_id(request.service + "/" + request.method + ":" + request.payload);
-        to.ok(response);
-      }
-    }) {}
+  ServerTest()
+      : server_(loop_, shim::test::listen_on(path_), [this](Request&& request, Responder to) {
+          if (request.method == "Park") {
+            parked_.push_back(std::make_unique<Responder>(std::move(to)));
+          } else if (request.method == "Throw") {
+            throw std::runtime_error("handler's own trouble");
+          } else if (request.method == "Fail") {
+            to.fail(Error(Errc::kPrecondition, "not now"));
+          } else if (request.method == "Big") {
+            proto::StateResponse response;
+            response.set_id(std::string(kMaxData, 'b'));
+            to.ok(response);
+          } else {
+            proto::StateResponse response;
+            response.set_id(request.service + "/" + request.method + ":" + request.payload);
+            to.ok(response);
+          }
+        }) {}
 
   std::string id_of(const HandClient::Answer& answer) {
     proto::StateResponse response;
@@ -143,7 +144,9 @@ TEST_F(ServerTest, AnswersToAGoneClientVanish) {
   ASSERT_TRUE(shim::test::run_until(loop_, [&] { return loud == 1; }));
   EXPECT_TRUE(parked_[0]->peer_is_gone());
   parked_[0]->ok(proto::StateResponse());
-  { HandClient prober(loop_, path_); }
+  {
+    HandClient prober(loop_, path_);
+  }
   EXPECT_TRUE(shim::test::run_until(loop_, [&] { return silent == 1; }));
   EXPECT_EQ(server_.connections(), 0U);
 }

@@ -3,10 +3,8 @@
 // nobody waits for somebody else.
 #include "shim/supervisor.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <signal.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -14,6 +12,9 @@
 #include <atomic>
 #include <functional>
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "events.pb.h"
 #include "executor/base/sys.h"
@@ -107,7 +108,8 @@ class FakeBackend final : public TaskBackend, public Backends {
     return {};
   }
 
-  std::atomic<bool> slow_create = false, fail_create = false, slow_start = false, fail_remove = false;
+  std::atomic<bool> slow_create = false, fail_create = false, slow_start = false,
+                    fail_remove = false;
   std::atomic<int> init_exit_code = -1, kill_alls = 0, resumes = 0, recorded = -1;
 
  private:
@@ -135,8 +137,8 @@ class FakeBackend final : public TaskBackend, public Backends {
 class SupervisorTest : public testing::Test {
  protected:
   SupervisorTest()
-      : supervisor_({loop_, workers_, reaper_, children_, backend_, events_, make_logger({}, "", true),
-                     "default"}) {}
+      : supervisor_({loop_, workers_, reaper_, children_, backend_, events_,
+                     make_logger({}, "", true), "default"}) {}
   ~SupervisorTest() override {
     backend_.fail_remove = false;
     for (const auto& id : made_) {
@@ -181,12 +183,12 @@ class SupervisorTest : public testing::Test {
         [&](Done<uint32_t> done) { supervisor_.create(std::move(request), std::move(done)); });
   }
   std::optional<uint32_t> start(const std::string& id, const std::string& exec = "") {
-    return get<uint32_t>([&](Done<uint32_t> done) { supervisor_.start(id, exec, std::move(done)); });
+    return get<uint32_t>(
+        [&](Done<uint32_t> done) { supervisor_.start(id, exec, std::move(done)); });
   }
   bool kill(const std::string& id, int signal, const std::string& exec = "") {
-    return run_void([&](Done<void> done) {
-      supervisor_.kill(id, exec, signal, All::kNo, std::move(done));
-    });
+    return run_void(
+        [&](Done<void> done) { supervisor_.kill(id, exec, signal, All::kNo, std::move(done)); });
   }
   std::optional<Exit> wait(const std::string& id, const std::string& exec = "") {
     return get<Exit>([&](Done<Exit> done) {
@@ -199,7 +201,10 @@ class SupervisorTest : public testing::Test {
   }
   Result<void> add_exec(const std::string& exec_id, const std::string& program) {
     return supervisor_.add_exec(
-        {"web", exec_id, R"({"cwd":"/","args":[")" + program + R"("],"user":{"uid":0,"gid":0}})", {}});
+        {"web",
+         exec_id,
+         R"({"cwd":"/","args":[")" + program + R"("],"user":{"uid":0,"gid":0}})",
+         {}});
   }
 
   test::ScratchDir dir_;
@@ -358,8 +363,8 @@ TEST_F(SupervisorTest, ExecsHaveTheirOwnLife) {
   EXPECT_EQ(error_, "exec missing: no such file");
   EXPECT_TRUE(remove("web", "e2")) << "an exec that failed to start can be deleted: " << error_;
   EXPECT_TRUE(alive("web"));
-  EXPECT_THAT(events_.words, ElementsAre("create", "start", "exec-added", "exec-started", "exit e1 3",
-                                         "exec-added"));
+  EXPECT_THAT(events_.words, ElementsAre("create", "start", "exec-added", "exec-started",
+                                         "exit e1 3", "exec-added"));
 }
 
 TEST_F(SupervisorTest, ExitsOfExecsPrecedeInitsAndNothingStartsAfterwards) {
@@ -385,8 +390,9 @@ TEST_F(SupervisorTest, ExitsOfExecsPrecedeInitsAndNothingStartsAfterwards) {
   // What the end of a pid namespace does.
   for (const uint32_t pid : pids) ::kill(static_cast<pid_t>(pid), SIGKILL);
   EXPECT_EQ(wait("web")->status, 137U);
-  EXPECT_EQ(std::ranges::count_if(events_.words, [](const auto& w) { return w.starts_with("exit e"); }),
-            20);
+  EXPECT_EQ(
+      std::ranges::count_if(events_.words, [](const auto& w) { return w.starts_with("exit e"); }),
+      20);
   EXPECT_EQ(events_.words.back(), "exit web 137");
 }
 
@@ -396,7 +402,9 @@ TEST_F(SupervisorTest, CloseIoBeforeAnExecsStartIsRemembered) {
   ASSERT_TRUE(create("web"));
   ASSERT_TRUE(start("web"));
   ASSERT_TRUE(supervisor_
-                  .add_exec({"web", "e1", R"({"cwd":"/","args":["sleep"],"user":{"uid":0,"gid":0}})",
+                  .add_exec({"web",
+                             "e1",
+                             R"({"cwd":"/","args":["sleep"],"user":{"uid":0,"gid":0}})",
                              {fifo, "", "", false}})
                   .has_value());
   EXPECT_TRUE(supervisor_.close_stdin("web", "e1").has_value());
@@ -430,8 +438,9 @@ TEST_F(SupervisorTest, AThousandWaitsNeedNoThreads) {
   ASSERT_TRUE(run_until(loop_, [&] { return workers_.threads() == 0; }));
   int answered = 0;
   for (int i = 0; i < 1000; ++i) {
-    supervisor_.wait("web", "", {[&](Result<Exit> exit) { answered += exit->status == 137 ? 1 : 0; },
-                                 [] { return false; }});
+    supervisor_.wait("web", "",
+                     {[&](Result<Exit> exit) { answered += exit->status == 137 ? 1 : 0; },
+                      [] { return false; }});
   }
   loop_.restart();
   loop_.poll();
@@ -451,9 +460,8 @@ TEST_F(SupervisorTest, WaitersWhoseClientsLeftAreClearedAway) {
 TEST_F(SupervisorTest, KillAllGoesThroughTheRuntime) {
   ASSERT_TRUE(create("web"));
   ASSERT_TRUE(start("web"));
-  EXPECT_TRUE(run_void([&](Done<void> done) {
-    supervisor_.kill("web", "", SIGTERM, All::kYes, std::move(done));
-  }));
+  EXPECT_TRUE(run_void(
+      [&](Done<void> done) { supervisor_.kill("web", "", SIGTERM, All::kYes, std::move(done)); }));
   EXPECT_EQ(backend_.kill_alls, 1);
 }
 

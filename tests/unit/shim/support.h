@@ -3,7 +3,6 @@
 // a ttrpc client that sends raw bytes.
 #pragma once
 
-#include <gtest/gtest.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,8 @@
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "executor/base/fd.h"
 #include "shim/loop.h"
@@ -96,7 +97,8 @@ class HandClient {
     request.set_service(service);
     request.set_method(method);
     request.set_payload(payload);
-    send_bytes(ttrpc::encode_frame(stream, ttrpc::FrameType::kRequest, request.SerializeAsString()));
+    send_bytes(
+        ttrpc::encode_frame(stream, ttrpc::FrameType::kRequest, request.SerializeAsString()));
   }
   struct Answer {
     uint32_t stream = 0;
@@ -105,8 +107,8 @@ class HandClient {
   };
   /// The next response, or code -1 when the server closed or said nothing.
   Answer next() {
-    run_until(loop_, [this] { return take() || !frames_.empty() || closed_; },
-              std::chrono::seconds(5));
+    run_until(
+        loop_, [this] { return take() || !frames_.empty() || closed_; }, std::chrono::seconds(5));
     if (frames_.empty()) return {};
     ttrpc::Frame frame = std::move(frames_.front());
     frames_.erase(frames_.begin());

@@ -63,7 +63,9 @@ TEST(Logger, WordsAreThePathThenKeysAndFirstValues) {
 }
 
 TEST(Status, EveryClassHasItsCode) {
-  const auto code = [](Errc errc) { return static_cast<int>(ttrpc::to_status(Error(errc, "x")).code); };
+  const auto code = [](Errc errc) {
+    return static_cast<int>(ttrpc::to_status(Error(errc, "x")).code);
+  };
   EXPECT_EQ(code(Errc::kInvalid), 3);
   EXPECT_EQ(code(Errc::kNotFound), 5);
   EXPECT_EQ(code(Errc::kExists), 6);

@@ -2,12 +2,12 @@
 // Workers: order within a queue, independence between queues, no threads when idle.
 #include "shim/workers.h"
 
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <stdexcept>
 #include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "tests/unit/shim/support.h"
 
@@ -52,8 +52,8 @@ TEST(Workers, ASlowQueueDelaysNoOther) {
         },
         [&](Result<void>) { ++slow; });
   }
-  workers.run(Workers::make_queue(), []() -> Result<void> { return {}; },
-              [&](Result<void>) { ++quick; });
+  workers.run(
+      Workers::make_queue(), []() -> Result<void> { return {}; }, [&](Result<void>) { ++quick; });
   EXPECT_TRUE(run_until(loop, [&] { return quick == 1; }));
   EXPECT_EQ(slow, 0);
   release = true;
@@ -83,8 +83,9 @@ TEST(Workers, AnIdleShimHasNoThreads) {
   Loop loop;
   Workers workers(loop);
   bool done = false;
-  workers.run(Workers::make_queue(), []() -> Result<void> { return {}; },
-              [&](Result<void>) { done = true; });
+  workers.run(
+      Workers::make_queue(), []() -> Result<void> { return {}; },
+      [&](Result<void>) { done = true; });
   ASSERT_TRUE(run_until(loop, [&] { return done; }));
   EXPECT_TRUE(run_until(loop, [&] { return workers.threads() == 0; }));
 }
@@ -93,8 +94,9 @@ TEST(Workers, AnExceptionIsAnInternalError) {
   Loop loop;
   Workers workers(loop);
   std::string what;
-  workers.run(Workers::make_queue(), []() -> Result<void> { throw std::runtime_error("no memory"); },
-              [&](Result<void> result) { what = result.error().what(); });
+  workers.run(
+      Workers::make_queue(), []() -> Result<void> { throw std::runtime_error("no memory"); },
+      [&](Result<void> result) { what = result.error().what(); });
   ASSERT_TRUE(run_until(loop, [&] { return !what.empty(); }));
   EXPECT_EQ(what, "no memory");
 }
