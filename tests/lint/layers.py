@@ -85,7 +85,7 @@ def check(path, bad):
                     break
             if m[1] != '"' or not room or target.endswith(".pb.h"):
                 continue
-            other = room_of(target.rsplit("/", 1)[0]) if "/" in target else "?"
+            other = room_of(target if target in MAY else target.rsplit("/", 1)[0]) if "/" in target else "?"
             if other == "?":
                 bad.append(f"{where}: {target}: includes are written from the root")
             elif other and other != room and other not in MAY[room]:
