@@ -53,7 +53,7 @@ struct Record {
 int64_t nanoseconds(const struct timespec& time) { return time.tv_sec * kSecond + time.tv_nsec; }
 
 int64_t now() {
-  struct timespec time {};
+  struct timespec time{};
   ::clock_gettime(CLOCK_REALTIME, &time);
   return nanoseconds(time);
 }
@@ -101,7 +101,8 @@ bool read_record(int dir, const std::string& key, Record* record) {
 /// are renewed without a lock, and a reader must never see half of one.
 Result<void> replace(int dir, const std::string& name, std::string_view bytes) {
   uint64_t random = 0;
-  if (::getrandom(&random, sizeof random, 0) != sizeof random) return fail_errno(errno, "getrandom");
+  if (::getrandom(&random, sizeof random, 0) != sizeof random)
+    return fail_errno(errno, "getrandom");
   const std::string temporary = "tmp." + std::to_string(random);
   TRY_ASSIGN(const UniqueFd file,
              open_at(dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
@@ -159,7 +160,7 @@ class Lock {
       while (::flock(fd_.get(), LOCK_EX) != 0) {
         if (errno != EINTR) return;
       }
-      struct stat file {};
+      struct stat file{};
       if (::fstat(fd_.get(), &file) != 0 || file.st_nlink > 0) return;
     }
   }
@@ -203,12 +204,12 @@ std::unique_ptr<Cache> Cache::open(const std::string& directory, uint64_t max_by
   if (directory.empty()) return off("no cache directory");
   UniqueFd dir = make_directory(directory);
   if (!dir) return off(Error::from_errno(errno, "cache " + directory).what());
-  struct stat file {};
+  struct stat file{};
   if (::fstat(dir.get(), &file) != 0 || file.st_uid != ::geteuid() || (file.st_mode & 022) != 0) {
     return off("cache " + directory + ": others may write it");
   }
   UniqueFd read_dir = read_only_view(dir.get());
-  struct statvfs fs {};
+  struct statvfs fs{};
   const bool copy = ::fstatvfs(read_dir.get(), &fs) == 0 && (fs.f_flag & ST_NOEXEC) != 0;
   return std::unique_ptr<Cache>(
       new Cache("", std::move(dir), std::move(read_dir), copy, max_bytes));
@@ -218,10 +219,10 @@ UniqueFd Cache::find(const std::string& key) {
   Record record;
   if (!dir_ || !read_record(dir_.get(), key, &record)) return UniqueFd();
   UniqueFd fd(::openat(read_dir_.get(), (key + ".art").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  struct stat file {};
+  struct stat file{};
   if (!fd || ::fstat(fd.get(), &file) != 0) return UniqueFd();
-  const bool ours = S_ISREG(file.st_mode) && file.st_uid == ::geteuid() && (file.st_mode & 022) == 0 &&
-                    static_cast<uint64_t>(file.st_size) == record.size;
+  const bool ours = S_ISREG(file.st_mode) && file.st_uid == ::geteuid() &&
+                    (file.st_mode & 022) == 0 && static_cast<uint64_t>(file.st_size) == record.size;
   const int64_t changed = nanoseconds(file.st_ctim);
   if (ours && file.st_ino == record.inode && changed == record.changed &&
       record.verified > changed + kTick) {
@@ -238,7 +239,7 @@ UniqueFd Cache::find(const std::string& key) {
     // If it changed while we read, the change time differs from what is recorded here.
     static_cast<void>(write_record(dir_.get(), key, file, record.digest));
   }
-  struct stat rec {};
+  struct stat rec{};
   const std::string name = key + ".rec";
   if (::fstatat(dir_.get(), name.c_str(), &rec, AT_SYMLINK_NOFOLLOW) == 0 &&
       nanoseconds(rec.st_mtim) + kTouchEvery < now()) {
@@ -265,7 +266,8 @@ Result<void> Cache::publish(const std::string& key, int artifact) {
   TRY_ASSIGN(const Digest digest, digest_of(artifact));
   const std::string temporary = "tmp." + key;  // KEY.lock is held
   ::unlinkat(dir_.get(), temporary.c_str(), 0);
-  TRY_ASSIGN(UniqueFd file, open_at(dir_.get(), temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  TRY_ASSIGN(UniqueFd file,
+             open_at(dir_.get(), temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   const auto written = [&]() -> Result<void> {
     TRY(copy(artifact, file.get()));
     // Before the name: after a power failure a name with other bytes behind it would cost a full read
@@ -275,7 +277,7 @@ Result<void> Cache::publish(const std::string& key, int artifact) {
     if (::renameat(dir_.get(), temporary.c_str(), dir_.get(), name.c_str()) != 0) {
       return fail_errno(errno, "publish an artifact");
     }
-    struct stat st {};
+    struct stat st{};
     if (::fstat(file.get(), &st) != 0) return fail_errno(errno, "stat an artifact");
     return write_record(dir_.get(), key, st, digest);
   }();
@@ -304,14 +306,14 @@ void Cache::shrink(const std::string& keep) {
   const int64_t present = now();
   while (const dirent* entry = ::readdir(directory)) {
     const std::string name = entry->d_name;
-    struct stat file {};
+    struct stat file{};
     if (::fstatat(dir_.get(), name.c_str(), &file, AT_SYMLINK_NOFOLLOW) != 0) continue;
     if (name.starts_with("tmp.") && nanoseconds(file.st_ctim) + kStale < present) {
       ::unlinkat(dir_.get(), name.c_str(), 0);
     }
     if (!name.ends_with(".art")) continue;
     Entry found{name.substr(0, name.size() - 4), 0, static_cast<uint64_t>(file.st_size)};
-    struct stat record {};
+    struct stat record{};
     if (::fstatat(dir_.get(), (found.key + ".rec").c_str(), &record, AT_SYMLINK_NOFOLLOW) == 0) {
       found.used = nanoseconds(record.st_mtim);
     }

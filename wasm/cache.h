@@ -48,7 +48,7 @@ class Cache {
     std::atomic<uint64_t> verified{0};  ///< found, and its digest was right
     std::atomic<uint64_t> refused{0};   ///< found, and not what we had written: removed
     std::atomic<uint64_t> made{0};
-    std::atomic<uint64_t> removed{0};   ///< to bound the size
+    std::atomic<uint64_t> removed{0};  ///< to bound the size
   };
   const Counts& counts() const noexcept { return counts_; }
 
@@ -64,9 +64,10 @@ class Cache {
   void remove(const std::string& key);
 
   const std::string problem_;
-  const UniqueFd dir_;       ///< -1: off
-  const UniqueFd read_dir_;  ///< the same on a read-only mount of its own: artifacts are opened here
-  const bool copy_;          ///< nothing may be executed from there: artifacts are copied to memory
+  const UniqueFd dir_;  ///< -1: off
+  const UniqueFd
+      read_dir_;     ///< the same on a read-only mount of its own: artifacts are opened here
+  const bool copy_;  ///< nothing may be executed from there: artifacts are copied to memory
   const uint64_t max_bytes_;
   Counts counts_;
 };

@@ -28,7 +28,7 @@ constexpr int kCheckSeconds = 10;
 constexpr int kPipeSize = 1 << 20;
 
 int64_t now_ms() {
-  struct timespec now {};
+  struct timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
@@ -128,7 +128,8 @@ Result<Ended> run(HostProgram& program, const Job& job) {
   TRY_ASSIGN(Pipe output, make_pipe());
   TRY_ASSIGN(Pipe error, make_pipe());
   TRY_ASSIGN(Pipe go, make_pipe());
-  ::fcntl(output.read.get(), F_SETPIPE_SZ, kPipeSize);  // fewer turns; not having it costs time only
+  ::fcntl(output.read.get(), F_SETPIPE_SZ,
+          kPipeSize);  // fewer turns; not having it costs time only
   Ended ended;
   ended.output.reset(sys::memfd_create("artifact", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!ended.output) return fail_errno(errno, "make a memfd for the artifact");
@@ -164,8 +165,8 @@ Result<Ended> run(HostProgram& program, const Job& job) {
 std::vector<std::string> arguments(const char* task, HostProgram& program,
                                    const std::string& engine,
                                    std::span<const std::string> options) {
-  std::vector<std::string> args{"compile", "--engine-dir", program.programs().engine_dir, "--engine",
-                                engine};
+  std::vector<std::string> args{"compile", "--engine-dir", program.programs().engine_dir,
+                                "--engine", engine};
   if (task != nullptr) args.emplace_back(task);
   for (size_t i = 0; i + 1 < options.size(); i += 2) {
     args.insert(args.end(), {"--option", options[i], options[i + 1]});
@@ -176,10 +177,14 @@ std::vector<std::string> arguments(const char* task, HostProgram& program,
 Errc class_of(int code) {
   switch (code) {
     case AMPHORA_ERR_INVALID:
-    case AMPHORA_ERR_NOT_FOUND: return Errc::kInvalid;
-    case AMPHORA_ERR_UNSUPPORTED: return Errc::kUnsupported;
-    case AMPHORA_ERR_SYSTEM: return Errc::kSystem;
-    default: return Errc::kInternal;
+    case AMPHORA_ERR_NOT_FOUND:
+      return Errc::kInvalid;
+    case AMPHORA_ERR_UNSUPPORTED:
+      return Errc::kUnsupported;
+    case AMPHORA_ERR_SYSTEM:
+      return Errc::kSystem;
+    default:
+      return Errc::kInternal;
   }
 }
 
@@ -190,7 +195,8 @@ Error why(const Ended& ended, const std::string& doing, int timeout_seconds) {
                                     " seconds (AMPHORA_COMPILE_TIMEOUT)");
   }
   if (ended.too_big) {
-    return Error(Errc::kInvalid, doing + " gives more than " + std::to_string(kMaxArtifact) + " bytes");
+    return Error(Errc::kInvalid,
+                 doing + " gives more than " + std::to_string(kMaxArtifact) + " bytes");
   }
   if (ended.status.signal() != 0) {
     std::string text = doing + ": the compile process was ended by signal " +
@@ -232,14 +238,18 @@ Result<UniqueFd> Compiler::compile(const CompileRequest& request) {
   job.timeout_seconds = limits_.timeout_seconds;
   // In a cgroup with a limit that one holds; elsewhere an rlimit stands in.
   uint64_t memory = 0;
-  if (beside) memory = limits_.floor;
-  else if (job.cgroup == nullptr && request.memory_limit) memory = *request.memory_limit;
-  else if (!request.memory_limit) memory = limits_.unlimited;
+  if (beside)
+    memory = limits_.floor;
+  else if (job.cgroup == nullptr && request.memory_limit)
+    memory = *request.memory_limit;
+  else if (!request.memory_limit)
+    memory = limits_.unlimited;
   if (memory != 0) job.args.insert(job.args.end(), {"--memory", std::to_string(memory)});
   // Several threads may compile: twice the wall time of two cores.
   job.args.insert(job.args.end(), {"--cpu", std::to_string(4 * limits_.timeout_seconds)});
   TRY_ASSIGN(Ended ended, run(program_, job));
-  if (ended.status.signal() == 0 && ended.status.code() == 0 && !ended.timed_out && !ended.too_big) {
+  if (ended.status.signal() == 0 && ended.status.code() == 0 && !ended.timed_out &&
+      !ended.too_big) {
     const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
     if (::fcntl(ended.output.get(), F_ADD_SEALS, seals) != 0) {
       return fail_errno(errno, "seal the artifact");
@@ -248,11 +258,10 @@ Result<UniqueFd> Compiler::compile(const CompileRequest& request) {
   }
   const std::string doing = "compiling " + request.name;
   if (memory != 0 && denied_memory(ended)) {
-    return fail(Errc::kSystem,
-                doing + " needs more memory than " +
-                    (beside ? "the compile floor of " + std::to_string(memory) +
-                                  " bytes (AMPHORA_COMPILE_FLOOR)"
-                            : "the limit of " + std::to_string(memory) + " bytes"));
+    return fail(Errc::kSystem, doing + " needs more memory than " +
+                                   (beside ? "the compile floor of " + std::to_string(memory) +
+                                                 " bytes (AMPHORA_COMPILE_FLOOR)"
+                                           : "the limit of " + std::to_string(memory) + " bytes"));
   }
   if (ended.status.signal() == SIGKILL && ended.oom_kills > 0 && request.memory_limit) {
     return fail(Errc::kSystem, doing + " needs more memory than the container's limit of " +
@@ -299,7 +308,9 @@ Result<Identity> Compiler::identify(const std::string& engine,
 }
 
 detect::WatCheck make_wat_check(Compiler& compiler, std::string engine) {
-  return [&compiler, engine = std::move(engine)](int module) { return compiler.check(engine, module); };
+  return [&compiler, engine = std::move(engine)](int module) {
+    return compiler.check(engine, module);
+  };
 }
 
 }  // namespace amphora::wasm

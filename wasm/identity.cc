@@ -25,8 +25,8 @@ void append_cpu(std::string* out) {
   append(out, ::getauxval(AT_HWCAP2));
 #ifdef __x86_64__
   // As libc has read them at start: in a virtual machine each CPUID costs 20 microseconds and more.
-  for (const unsigned leaf : {CPUID_INDEX_1, CPUID_INDEX_7, CPUID_INDEX_7_ECX_1, CPUID_INDEX_D_ECX_1,
-                              CPUID_INDEX_80000001}) {
+  for (const unsigned leaf : {CPUID_INDEX_1, CPUID_INDEX_7, CPUID_INDEX_7_ECX_1,
+                              CPUID_INDEX_D_ECX_1, CPUID_INDEX_80000001}) {
     const cpuid_feature* feature = __x86_get_cpuid_feature_leaf(leaf);
     for (int i = 0; i < 4; ++i) {
       // Leaf 1's ebx holds the number of the core that libc happened to run on.
@@ -43,14 +43,13 @@ std::string identity_basis(const Programs& programs, const std::string& engine,
   std::string basis;
   for (const char* role : {"engine", "compiler"}) {
     const std::string path = programs.engine_dir + "/libamphora-" + role + "-" + engine + ".so";
-    struct stat file {};
+    struct stat file{};
     if (::stat(path.c_str(), &file) != 0) return "";
-    for (const uint64_t value : {uint64_t{file.st_dev}, uint64_t{file.st_ino},
-                                 static_cast<uint64_t>(file.st_size),
-                                 static_cast<uint64_t>(file.st_mtim.tv_sec),
-                                 static_cast<uint64_t>(file.st_mtim.tv_nsec),
-                                 static_cast<uint64_t>(file.st_ctim.tv_sec),
-                                 static_cast<uint64_t>(file.st_ctim.tv_nsec)}) {
+    for (const uint64_t value :
+         {uint64_t{file.st_dev}, uint64_t{file.st_ino}, static_cast<uint64_t>(file.st_size),
+          static_cast<uint64_t>(file.st_mtim.tv_sec), static_cast<uint64_t>(file.st_mtim.tv_nsec),
+          static_cast<uint64_t>(file.st_ctim.tv_sec),
+          static_cast<uint64_t>(file.st_ctim.tv_nsec)}) {
       append(&basis, value);
     }
   }

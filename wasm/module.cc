@@ -29,7 +29,8 @@ Result<Digest> read_through(int module, Use use) {
     if (n == 0) return hash.finish();
     at += static_cast<uint64_t>(n);
     if (at > kMaxModule) {
-      return fail(Errc::kInvalid, "the module has more than " + std::to_string(kMaxModule) + " bytes");
+      return fail(Errc::kInvalid,
+                  "the module has more than " + std::to_string(kMaxModule) + " bytes");
     }
     const std::string_view piece(buffer.get(), static_cast<size_t>(n));
     hash.update(piece.data(), piece.size());

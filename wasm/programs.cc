@@ -87,7 +87,8 @@ Programs find_programs_beside(const std::string& directory) {
 Programs find_programs() {
   Programs programs;
   if (const char* host = std::getenv("AMPHORA_WASM_HOST"); host != nullptr) programs.host = host;
-  if (const char* dir = std::getenv("AMPHORA_ENGINE_DIR"); dir != nullptr) programs.engine_dir = dir;
+  if (const char* dir = std::getenv("AMPHORA_ENGINE_DIR"); dir != nullptr)
+    programs.engine_dir = dir;
   fill(&programs, find_programs_beside(by_link()));
   if (const char* dir = std::getenv("AMPHORA_BIN_DIR"); dir != nullptr) {
     fill(&programs, find_programs_beside(dir));
@@ -97,7 +98,8 @@ Programs find_programs() {
   }
   // Not found: the names that an error will show.
   if (programs.host.empty()) programs.host = AMPHORA_PREFIX "/libexec/amphora/amphora-wasm";
-  if (programs.engine_dir.empty()) programs.engine_dir = AMPHORA_PREFIX "/" AMPHORA_LIBDIR "/amphora";
+  if (programs.engine_dir.empty())
+    programs.engine_dir = AMPHORA_PREFIX "/" AMPHORA_LIBDIR "/amphora";
   return programs;
 }
 

@@ -106,9 +106,8 @@ Result<Identity> WasmExecutor::identity(const Choice& choice) {
     if (const auto known = identities_.find(name); known != identities_.end()) return known->second;
   }
   // A few notes per machine: one for each engine and set of options in use.
-  const std::string note =
-      "engine-" + choice.engine + "-" +
-      wasm::to_hex(wasm::sha256(options.data(), options.size())).substr(0, 16);
+  const std::string note = "engine-" + choice.engine + "-" +
+                           wasm::to_hex(wasm::sha256(options.data(), options.size())).substr(0, 16);
   Identity identity{};
   if (!unpack_identity(cache().note(note), basis, &identity)) {
     TRY_ASSIGN(identity, compiler_.identify(choice.engine, choice.options));

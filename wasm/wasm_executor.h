@@ -22,7 +22,7 @@ class WasmExecutor : public Executor {
  public:
   struct Options {
     std::optional<wasm::Programs> programs = std::nullopt;  ///< else found when needed
-    std::string engine = "wasmtime";  ///< when no annotation names one
+    std::string engine = "wasmtime";                        ///< when no annotation names one
     std::string cache_dir = wasm::Cache::default_directory();
     uint64_t cache_size = wasm::Cache::default_size();
     wasm::CompileLimits limits = wasm::CompileLimits::from_environment();

@@ -50,8 +50,8 @@ void set_attributes(posix_spawnattr_t* attributes) {
   ::sigfillset(&all);
   ::posix_spawnattr_setsigmask(attributes, &none);
   ::posix_spawnattr_setsigdefault(attributes, &all);
-  ::posix_spawnattr_setflags(
-      attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+  ::posix_spawnattr_setflags(attributes,
+                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
 }
 
 Result<UniqueFd> sealed_memfd(std::string_view bytes) {
@@ -65,7 +65,7 @@ Result<UniqueFd> sealed_memfd(std::string_view bytes) {
 
 /// Waits until the socket has something to read.
 Result<void> await_readable(int socket, int timeout_ms) {
-  struct pollfd poll_fd {socket, POLLIN, 0};
+  struct pollfd poll_fd{socket, POLLIN, 0};
   int n = 0;
   do {
     n = ::poll(&poll_fd, 1, timeout_ms);
@@ -145,8 +145,8 @@ Result<void> Zygote::warm_up() {
 }
 
 Result<Process> Zygote::spawn(const setup::SpawnRequest& request) {
-  return clone_locked({request.plan.blob(), request.plan.fds(), request.clone_flags, request.cgroup_fd,
-                       request.pid_namespace_fd, request.status_fd});
+  return clone_locked({request.plan.blob(), request.plan.fds(), request.clone_flags,
+                       request.cgroup_fd, request.pid_namespace_fd, request.status_fd});
 }
 
 Result<Process> Zygote::clone_locked(const CloneRequest& request) {
@@ -175,7 +175,7 @@ Result<void> Zygote::ensure_locked() {
 }
 
 bool Zygote::is_dead() const {
-  struct pollfd poll_fd {running_->socket.get(), 0, 0};
+  struct pollfd poll_fd{running_->socket.get(), 0, 0};
   return ::poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & (POLLHUP | POLLERR)) != 0;
 }
 
@@ -195,7 +195,7 @@ Result<void> Zygote::start_locked() {
   }
   UniqueFd ours(pair[0]);
   const UniqueFd theirs(pair[1]);
-  const std::string args[] = {"zygote",   "3", "--engine-dir", program_.programs().engine_dir,
+  const std::string args[] = {"zygote",   "3",    "--engine-dir", program_.programs().engine_dir,
                               "--engine", engine_};
   const int fds[] = {theirs.get()};
   TRY_ASSIGN(auto process, program_.start_locked(args, fds, -1));
@@ -252,9 +252,11 @@ Result<Process> Zygote::ask(const CloneRequest& request) {
   }
   TRY(await_readable(socket, kReplyTimeoutMs));
   TRY_ASSIGN(Received answer, receive_with_fds(socket, sizeof(Reply)));
-  if (answer.data.empty()) return fail(Errc::kInternal, "the wasm host ended while it made a clone");
+  if (answer.data.empty())
+    return fail(Errc::kInternal, "the wasm host ended while it made a clone");
   Reply reply;
-  if (answer.data.size() != sizeof reply) return fail(Errc::kInternal, "the wasm host's answer is malformed");
+  if (answer.data.size() != sizeof reply)
+    return fail(Errc::kInternal, "the wasm host's answer is malformed");
   std::memcpy(&reply, answer.data.data(), sizeof reply);
   reply.call[sizeof reply.call - 1] = '\0';
   if (reply.err != 0) return fail_errno(reply.err, std::string("wasm host: ") + reply.call);

@@ -28,7 +28,8 @@ class HostProgram {
   /// Starts it with `args` behind the program's name; `fds` become 3, 4, ... and `error_fd` its
   /// standard error (-1: /dev/null). In a session of its own, without environment. Called with
   /// Children's mutex held; registered there, and removed by who waits for it.
-  Result<Process> start_locked(std::span<const std::string> args, std::span<const int> fds, int error_fd);
+  Result<Process> start_locked(std::span<const std::string> args, std::span<const int> fds,
+                               int error_fd);
   const Programs& programs();
   Children& children() noexcept { return children_; }
 

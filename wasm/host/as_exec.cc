@@ -33,7 +33,8 @@ uint64_t read_set(int option, unsigned long command, uint64_t candidates) noexce
   return set;
 }
 
-uint64_t wide(const __user_cap_data_struct* data, uint32_t __user_cap_data_struct::*field) noexcept {
+uint64_t wide(const __user_cap_data_struct* data,
+              uint32_t __user_cap_data_struct::* field) noexcept {
   return uint64_t{data[0].*field} | uint64_t{data[1].*field} << 32;
 }
 

@@ -17,7 +17,8 @@ struct CapSets {
 /// capabilities(7), "Transformation of capabilities during execve", for a program without file
 /// capabilities, never more than is permitted now (exec could give a uid 0 the whole bounding set back,
 /// we cannot). `root` is the effective uid being 0 without SECBIT_NOROOT.
-CapSets caps_after_exec(const CapSets& now, uint64_t bounding, uint64_t ambient, bool root) noexcept;
+CapSets caps_after_exec(const CapSets& now, uint64_t bounding, uint64_t ambient,
+                        bool root) noexcept;
 
 /// Applies it to this process. 0 or errno, and in `*call` what failed.
 int take_exec_capabilities(const char** call) noexcept;

@@ -50,7 +50,7 @@ int identify(const amphora_engine& engine, const amphora_config& config) noexcep
 int work(const amphora_engine& engine, const CompileOptions& options,
          const amphora_config& config) noexcept {
   char text[512] = "failed";
-  struct stat file {};
+  struct stat file{};
   if (::fstat(kModuleFd, &file) != 0) return say(kCompileBroken, "cannot stat the module");
   const auto size = static_cast<size_t>(file.st_size);
   const void* bytes = "";

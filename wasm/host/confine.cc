@@ -34,13 +34,14 @@ int empty_root() noexcept {
       ::syscall(SYS_fsconfig, fs, kFsCreate, nullptr, nullptr, 0) != 0) {
     return errno;
   }
-  const auto mount = static_cast<int>(::syscall(
-      SYS_fsmount, fs, FSMOUNT_CLOEXEC,
-      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  const auto mount = static_cast<int>(
+      ::syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC,
+                MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   if (mount < 0) return errno;
   // Private first: no mount or unmount of ours may travel back (mount_namespaces(7)).
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return errno;
-  if (::syscall(SYS_move_mount, mount, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) return errno;
+  if (::syscall(SYS_move_mount, mount, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0)
+    return errno;
   // pivot_root(2), "pivot_root(".", ".")": the old root ends up beneath the new one and is let go.
   if (::fchdir(mount) != 0 || ::syscall(SYS_pivot_root, ".", ".") != 0 ||
       ::umount2(".", MNT_DETACH) != 0 || ::chdir("/") != 0) {
@@ -67,10 +68,10 @@ int leave_the_host() noexcept {
 }
 
 int limit(__rlimit_resource resource, uint64_t value) noexcept {
-  struct rlimit now {};
+  struct rlimit now{};
   if (::getrlimit(resource, &now) != 0) return errno;
   const rlim_t wanted = value < now.rlim_max ? value : now.rlim_max;
-  const struct rlimit both {wanted, wanted};
+  const struct rlimit both{wanted, wanted};
   return ::setrlimit(resource, &both) == 0 ? 0 : errno;
 }
 
@@ -88,30 +89,36 @@ int set_limits(const Confinement& limits) noexcept {
 /// What computing, allocating, threads and a pipe take. Everything else is answered with EPERM, and
 /// what only an attacker asks for ends the process.
 int allow(scmp_filter_ctx filter) noexcept {
-  const int plain[] = {
-      SCMP_SYS(read),          SCMP_SYS(readv),        SCMP_SYS(pread64),
-      SCMP_SYS(write),         SCMP_SYS(writev),       SCMP_SYS(close),
-      SCMP_SYS(fstat),         SCMP_SYS(newfstatat),   SCMP_SYS(lseek),
-      SCMP_SYS(munmap),        SCMP_SYS(mremap),       SCMP_SYS(madvise),
-      SCMP_SYS(brk),           SCMP_SYS(futex),        SCMP_SYS(exit),
-      SCMP_SYS(exit_group),    SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask),
-      SCMP_SYS(rt_sigreturn),  SCMP_SYS(sigaltstack),  SCMP_SYS(clock_gettime),
-      SCMP_SYS(clock_getres),  SCMP_SYS(nanosleep),    SCMP_SYS(clock_nanosleep),
-      SCMP_SYS(gettimeofday),  SCMP_SYS(time),         SCMP_SYS(getpid),
-      SCMP_SYS(gettid),        SCMP_SYS(sched_yield),  SCMP_SYS(sched_getaffinity),
-      SCMP_SYS(getrandom),     SCMP_SYS(rseq),         SCMP_SYS(set_robust_list),
-      SCMP_SYS(poll),          SCMP_SYS(ppoll),        SCMP_SYS(restart_syscall),
-      SCMP_SYS(getrlimit),     SCMP_SYS(uname),        SCMP_SYS(sysinfo),
-      SCMP_SYS(getcpu),        SCMP_SYS(membarrier),   SCMP_SYS(getuid),
-      SCMP_SYS(geteuid),       SCMP_SYS(getgid),       SCMP_SYS(getegid)};
+  const int plain[] = {SCMP_SYS(read),         SCMP_SYS(readv),        SCMP_SYS(pread64),
+                       SCMP_SYS(write),        SCMP_SYS(writev),       SCMP_SYS(close),
+                       SCMP_SYS(fstat),        SCMP_SYS(newfstatat),   SCMP_SYS(lseek),
+                       SCMP_SYS(munmap),       SCMP_SYS(mremap),       SCMP_SYS(madvise),
+                       SCMP_SYS(brk),          SCMP_SYS(futex),        SCMP_SYS(exit),
+                       SCMP_SYS(exit_group),   SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask),
+                       SCMP_SYS(rt_sigreturn), SCMP_SYS(sigaltstack),  SCMP_SYS(clock_gettime),
+                       SCMP_SYS(clock_getres), SCMP_SYS(nanosleep),    SCMP_SYS(clock_nanosleep),
+                       SCMP_SYS(gettimeofday), SCMP_SYS(time),         SCMP_SYS(getpid),
+                       SCMP_SYS(gettid),       SCMP_SYS(sched_yield),  SCMP_SYS(sched_getaffinity),
+                       SCMP_SYS(getrandom),    SCMP_SYS(rseq),         SCMP_SYS(set_robust_list),
+                       SCMP_SYS(poll),         SCMP_SYS(ppoll),        SCMP_SYS(restart_syscall),
+                       SCMP_SYS(getrlimit),    SCMP_SYS(uname),        SCMP_SYS(sysinfo),
+                       SCMP_SYS(getcpu),       SCMP_SYS(membarrier),   SCMP_SYS(getuid),
+                       SCMP_SYS(geteuid),      SCMP_SYS(getgid),       SCMP_SYS(getegid)};
   for (const int call : plain) {
     if (const int err = ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0); err != 0) return -err;
   }
-  const int deadly[] = {SCMP_SYS(execve),          SCMP_SYS(execveat),         SCMP_SYS(ptrace),
-                        SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev), SCMP_SYS(fork),
-                        SCMP_SYS(vfork),           SCMP_SYS(kill),             SCMP_SYS(bpf)};
+  const int deadly[] = {SCMP_SYS(execve),
+                        SCMP_SYS(execveat),
+                        SCMP_SYS(ptrace),
+                        SCMP_SYS(process_vm_readv),
+                        SCMP_SYS(process_vm_writev),
+                        SCMP_SYS(fork),
+                        SCMP_SYS(vfork),
+                        SCMP_SYS(kill),
+                        SCMP_SYS(bpf)};
   for (const int call : deadly) {
-    if (const int err = ::seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, call, 0); err != 0) return -err;
+    if (const int err = ::seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, call, 0); err != 0)
+      return -err;
   }
   return 0;
 }
@@ -134,7 +141,8 @@ int allow_with_arguments(scmp_filter_ctx filter) noexcept {
   if (err == 0) err = ::seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, &self);
   // Reading limits (stack size of new threads), not setting them.
   const struct scmp_arg_cmp reading = SCMP_A2(SCMP_CMP_EQ, 0);
-  if (err == 0) err = ::seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, &reading);
+  if (err == 0)
+    err = ::seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, &reading);
   const struct scmp_arg_cmp naming = SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME);
   if (err == 0) err = ::seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, &naming);
   // Rust asks each descriptor for its flags before it uses it in debug builds.
@@ -162,7 +170,8 @@ bool report(const char* what, int err, char* text, size_t capacity) noexcept {
 }  // namespace
 
 bool confine(const Confinement& limits, char* text, size_t capacity) noexcept {
-  if (const int err = leave_the_host(); err != 0) return report("own namespaces", err, text, capacity);
+  if (const int err = leave_the_host(); err != 0)
+    return report("own namespaces", err, text, capacity);
   // After the change of user, which clears it: the compile ends with who waits for it.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);

@@ -26,8 +26,8 @@ bool is_plain_name(const char* name) noexcept {
 
 /// The directory on a read-only mount of its own where we may make one, else as it is.
 int open_directory(const char* directory) noexcept {
-  const auto tree = static_cast<int>(::syscall(SYS_open_tree, AT_FDCWD, directory,
-                                               OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  const auto tree = static_cast<int>(
+      ::syscall(SYS_open_tree, AT_FDCWD, directory, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
   if (tree >= 0) {
     const MountAttr attr{.attr_set = MOUNT_ATTR_RDONLY};
     if (::syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof attr) == 0) return tree;
@@ -51,8 +51,8 @@ const amphora_engine* load_engine(const char* directory, const char* role, const
   const int err = errno;
   if (dir >= 0) ::close(dir);
   if (fd < 0) {
-    std::snprintf(text, capacity, "engine \"%s\" is not installed: %s/%s: %s", name, directory, file,
-                  std::strerror(err));
+    std::snprintf(text, capacity, "engine \"%s\" is not installed: %s/%s: %s", name, directory,
+                  file, std::strerror(err));
     return nullptr;
   }
   char path[32];
@@ -78,12 +78,17 @@ const amphora_engine* load_engine(const char* directory, const char* role, const
 
 int exit_code_of(int result) noexcept {
   switch (result) {
-    case AMPHORA_OK: return 0;
+    case AMPHORA_OK:
+      return 0;
     case AMPHORA_ERR_INVALID:
-    case AMPHORA_ERR_UNSUPPORTED: return 126;
-    case AMPHORA_ERR_NOT_FOUND: return 127;
-    case AMPHORA_ERR_TRAP: return 134;
-    default: return 125;
+    case AMPHORA_ERR_UNSUPPORTED:
+      return 126;
+    case AMPHORA_ERR_NOT_FOUND:
+      return 127;
+    case AMPHORA_ERR_TRAP:
+      return 134;
+    default:
+      return 125;
   }
 }
 

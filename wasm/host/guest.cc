@@ -38,7 +38,8 @@ struct Guest {
   const amphora_engine& engine;
   init::Walk walk;
   HandoverView handover;
-  std::string bytes;  ///< the handover's own copy: the plan's memory is given back before the guest runs
+  std::string
+      bytes;  ///< the handover's own copy: the plan's memory is given back before the guest runs
   std::vector<std::string> names;
   std::vector<amphora_preopen> preopens;
   amphora_config config{};
@@ -51,7 +52,7 @@ void complain(const char* path, const char* text) noexcept {
   char line[700];
   const int n = std::snprintf(line, sizeof line, "amphora: %s: %s\n", path, text);
   if (n <= 0) return;
-  struct pollfd poll_fd {2, POLLOUT, 0};
+  struct pollfd poll_fd{2, POLLOUT, 0};
   if (::poll(&poll_fd, 1, 0) != 1 || (poll_fd.revents & POLLOUT) == 0) return;
   const auto size = static_cast<size_t>(n) < sizeof line ? static_cast<size_t>(n) : sizeof line - 1;
   [[maybe_unused]] const ssize_t written = ::write(2, line, size);
@@ -78,7 +79,7 @@ void append_limit_hints(char* text, size_t capacity) noexcept {
                 {RLIMIT_NOFILE, "RLIMIT_NOFILE", kDescriptorsWanted},
                 {RLIMIT_NPROC, "RLIMIT_NPROC", 16}};
   for (const auto& limit : limits) {
-    struct rlimit now {};
+    struct rlimit now{};
     if (::getrlimit(limit.resource, &now) != 0 || now.rlim_cur >= limit.wanted) continue;
     const size_t used = std::strlen(text);
     std::snprintf(text + used, capacity - used, " (%s of %llu may be too low for the wasm engine)",
@@ -248,9 +249,8 @@ void run_guest(const amphora_engine& engine, const init::View& view, int status_
   // The plan names paths of the host. From here on this is the tenant's process, dumpable as after
   // exec of a readable program.
   const init::Header& header = *view.header;
-  ::munmap(const_cast<init::Header*>(&header), sizeof header +
-                                                   header.step_count * sizeof(init::Step) +
-                                                   header.text_size);
+  ::munmap(const_cast<init::Header*>(&header),
+           sizeof header + header.step_count * sizeof(init::Step) + header.text_size);
   ::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
   run(guest);
 }

@@ -36,7 +36,7 @@ bool find_libc_thread(LibcThread* thread) noexcept {
 
 pid_t clone_for_parent(const LibcThread& thread, uint64_t flags, int cgroup_fd,
                        int* pidfd) noexcept {
-  struct clone_args args {};
+  struct clone_args args{};
   // The child shares our parent; exit_signal must be 0 then, and the zygote's own (SIGCHLD) is used.
   args.flags = flags | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
   args.pidfd = reinterpret_cast<uint64_t>(pidfd);

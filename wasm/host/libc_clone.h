@@ -11,8 +11,8 @@ namespace amphora::wasm {
 
 /// What glibc's struct pthread keeps about the calling thread and a raw clone would leave stale.
 struct LibcThread {
-  int* tid = nullptr;        ///< struct pthread's tid, which raise() and mutexes use
-  void* robust = nullptr;    ///< its robust list head, forgotten by the kernel in a new process
+  int* tid = nullptr;      ///< struct pthread's tid, which raise() and mutexes use
+  void* robust = nullptr;  ///< its robust list head, forgotten by the kernel in a new process
   unsigned long robust_size = 0;
 };
 

@@ -43,9 +43,12 @@ int zygote(int argc, char** argv) {
   if (argc < 3 || !number(argv[2], &fd) || fd < 3 || fd > 1 << 20) return usage();
   options.socket = static_cast<int>(fd);
   for (int i = 3; i + 1 < argc; i += 2) {
-    if (std::strcmp(argv[i], "--engine-dir") == 0) options.engine_dir = argv[i + 1];
-    else if (std::strcmp(argv[i], "--engine") == 0) options.engine = argv[i + 1];
-    else return usage();
+    if (std::strcmp(argv[i], "--engine-dir") == 0)
+      options.engine_dir = argv[i + 1];
+    else if (std::strcmp(argv[i], "--engine") == 0)
+      options.engine = argv[i + 1];
+    else
+      return usage();
   }
   if (options.engine_dir == nullptr || options.engine == nullptr) return usage();
   return amphora::wasm::serve_zygote(options);

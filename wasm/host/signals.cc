@@ -30,10 +30,10 @@ void on_signal(int signal) {
 }
 
 void install_if_default(int signal, void (*handler)(int)) noexcept {
-  struct sigaction present {};
+  struct sigaction present{};
   if (::sigaction(signal, nullptr, &present) != 0) return;
   if ((present.sa_flags & SA_SIGINFO) != 0 || present.sa_handler != SIG_DFL) return;
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = handler;
   // The guest's stack may be near its end when the signal comes; an alternate one is used if the
   // engine has set one up. Blocking system calls of the engine go on after an orderly interrupt.

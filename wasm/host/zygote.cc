@@ -54,8 +54,8 @@ struct Zygote {
 /// One datagram of up to `size` bytes; its descriptors are appended. -1 at the end or on trouble.
 ssize_t receive(int socket, void* data, size_t size, std::vector<int>* fds) noexcept {
   alignas(struct cmsghdr) static char control[CMSG_SPACE(kFdsPerMessage * sizeof(int))];
-  struct iovec part {data, size};
-  struct msghdr message {};
+  struct iovec part{data, size};
+  struct msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   message.msg_control = control;
@@ -78,7 +78,8 @@ ssize_t receive(int socket, void* data, size_t size, std::vector<int>* fds) noex
 /// The whole request, or false: the client has gone, or broke the protocol, which is the end too.
 bool receive_request(int socket, Received* in) {
   in->fds.clear();
-  if (receive(socket, &in->request, sizeof in->request, &in->fds) != sizeof in->request) return false;
+  if (receive(socket, &in->request, sizeof in->request, &in->fds) != sizeof in->request)
+    return false;
   const Request& r = in->request;
   if (r.protocol != kProtocol || r.fd_count > kMaxFds || r.fd_count < in->plan_at()) return false;
   while (in->fds.size() < r.fd_count) {
@@ -141,9 +142,9 @@ bool view_plan(const void* memory, uint32_t size, init::View* view) noexcept {
 }
 
 void reply(const Zygote& zygote, const Reply& answer, int pidfd) noexcept {
-  struct iovec part {const_cast<Reply*>(&answer), sizeof answer};
+  struct iovec part{const_cast<Reply*>(&answer), sizeof answer};
   alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  struct msghdr message {};
+  struct msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   if (pidfd >= 0) {
@@ -174,8 +175,7 @@ void answer(const Zygote& zygote, const Received& in) noexcept {
     return;
   }
   int pidfd = -1;
-  const pid_t pid =
-      clone_for_parent(zygote.thread, in.request.clone_flags, in.cgroup(), &pidfd);
+  const pid_t pid = clone_for_parent(zygote.thread, in.request.clone_flags, in.cgroup(), &pidfd);
   if (pid == 0) be_guest(zygote, in);
   const int err = errno;
   if (joined >= 0 && ::setns(zygote.own_pid_namespace, CLONE_NEWPID) != 0) ::_exit(125);

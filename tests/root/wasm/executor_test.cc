@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The executor from verdict to ExecPlan with the stub engine: cache, compile once, limits in a cgroup.
-#include "wasm/wasm_executor.h"
-
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <thread>
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include "executor/base/sys.h"
 #include "executor/cgroup/cgroup.h"
 #include "tests/unit/wasm/host_fixture.h"
+#include "wasm/wasm_executor.h"
 
 namespace amphora {
 namespace {
@@ -30,7 +30,9 @@ class WasmExecutorTest : public ::testing::Test {
   }
   void TearDown() override {
     executor_.reset();
-    if (!root_.empty()) { EXPECT_EQ(std::system(("rm -rf '" + root_ + "'").c_str()), 0); }
+    if (!root_.empty()) {
+      EXPECT_EQ(std::system(("rm -rf '" + root_ + "'").c_str()), 0);
+    }
   }
   /// As a new shim would begin.
   void restart(wasm::CompileLimits limits = {}) {
@@ -151,13 +153,15 @@ TEST_F(WasmExecutorTest, OutOfMemoryInTheContainersCgroupNamesItsLimit) {
   if (!applied) GTEST_SKIP() << "no memory limit here: " << applied.error().what();
   spec_.annotations["amphora.dev/compile-floor"] = "off";
   const auto result = plan("greedy", group->get());
-  EXPECT_EQ(error_of(result),
-            "compiling /app.wasm needs more memory than the container's limit of 50331648 bytes; raise "
-            "the limit or warm the cache first");
+  EXPECT_EQ(
+      error_of(result),
+      "compiling /app.wasm needs more memory than the container's limit of 50331648 bytes; raise "
+      "the limit or warm the cache first");
 #ifndef __SANITIZE_ADDRESS__  // whose shadow counts as data: no rlimit then
   // With the floor the compile runs beside the container, with more memory than it has, and bounded.
   spec_.annotations.clear();
-  EXPECT_THAT(error_of(plan("greedy", group->get())), HasSubstr("the compile floor of 268435456 bytes"));
+  EXPECT_THAT(error_of(plan("greedy", group->get())),
+              HasSubstr("the compile floor of 268435456 bytes"));
 #endif
   EXPECT_TRUE((*group)->remove().has_value());
 }

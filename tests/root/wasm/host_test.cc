@@ -2,8 +2,6 @@
 // Clones of the zygote in namespaces and under other users: what exec would have done for a native
 // program must have been done by hand.
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,6 +10,9 @@
 #include <unistd.h>
 
 #include <chrono>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "executor/base/sys.h"
 #include "tests/unit/wasm/host_fixture.h"
@@ -103,7 +104,8 @@ TEST_F(WasmHostRoot, AbortAndFaultOfPidOneAre134) {
 }
 
 TEST_F(WasmHostRoot, LibcIsWholeAsPidOne) {
-  EXPECT_EQ(run({.args = {"libc"}, .clone_flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET}).code, 0);
+  EXPECT_EQ(run({.args = {"libc"}, .clone_flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET}).code,
+            0);
 }
 
 TEST_F(WasmHostRoot, JoinsAPidNamespaceAndTheZygoteStaysInItsOwn) {
@@ -114,7 +116,8 @@ TEST_F(WasmHostRoot, JoinsAPidNamespaceAndTheZygoteStaysInItsOwn) {
     GuestRun joined{.args = {"busy"}, .pid_namespace_fd = ns.get()};
     joined.while_running = [](const Process& process) {
       const auto text = read_file_at(AT_FDCWD, "/proc/" + std::to_string(process.pid) + "/status");
-      EXPECT_THAT(text.value_or(""), ::testing::ContainsRegex("NSpid:\t" + std::to_string(process.pid) + "\t2\n"));
+      EXPECT_THAT(text.value_or(""),
+                  ::testing::ContainsRegex("NSpid:\t" + std::to_string(process.pid) + "\t2\n"));
       EXPECT_TRUE(send_signal(process, SIGKILL).has_value());
     };
     EXPECT_EQ(run(joined).code, 137);
@@ -141,7 +144,8 @@ TEST_F(WasmHostRoot, AmbientCapabilitiesSurviveAsThroughExec) {
 }
 
 TEST_F(WasmHostRoot, RootHasItsPermittedSetInEffect) {
-  const std::string status = status_of([](PlanBytes& plan) { set_caps(plan, 0, kKill | kBind, 0); });
+  const std::string status =
+      status_of([](PlanBytes& plan) { set_caps(plan, 0, kKill | kBind, 0); });
   EXPECT_THAT(status, HasSubstr("CapPrm:\t0000000000000420\nCapEff:\t0000000000000420\n"));
 }
 
@@ -178,7 +182,11 @@ TEST_F(WasmHostRoot, SeccompFilterBeforeTheCapabilitiesIsNamed) {
   GuestRun filtered{.args = {"echo"}};
   filtered.before = [](PlanBytes& plan) {
     // capset answered with EPERM, everything else allowed.
-    const struct { uint16_t code; uint8_t jt, jf; uint32_t k; } program[] = {
+    const struct {
+      uint16_t code;
+      uint8_t jt, jf;
+      uint32_t k;
+    } program[] = {
         {0x20, 0, 0, 0}, {0x15, 0, 1, 126}, {0x06, 0, 0, 0x00050001}, {0x06, 0, 0, 0x7fff0000}};
     const uint32_t at = plan.text({reinterpret_cast<const char*>(program), sizeof program});
     set_caps(plan, 0, kKill, 0);
@@ -193,8 +201,9 @@ TEST_F(WasmHostRoot, SeccompFilterBeforeTheCapabilitiesIsNamed) {
     plan.step(init::Op::kNoNewPrivs);
     order(plan);
   };
-  EXPECT_THAT(run(filtered).failure, HasSubstr("set capabilities as exec would: capset: Operation not "
-                                               "permitted (allow it in the seccomp profile"));
+  EXPECT_THAT(run(filtered).failure,
+              HasSubstr("set capabilities as exec would: capset: Operation not "
+                        "permitted (allow it in the seccomp profile"));
 }
 
 }  // namespace

@@ -3,8 +3,6 @@
 #include "wasm/cache.h"
 
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -14,6 +12,9 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "executor/base/sys.h"
 
@@ -61,7 +62,9 @@ class CacheTest : public ::testing::Test {
     EXPECT_TRUE(fd.has_value()) << fd.error().what();
     return fd ? text_of(fd->get()) : "";
   }
-  bool exists(const std::string& name) const { return ::access((dir_ + "/" + name).c_str(), F_OK) == 0; }
+  bool exists(const std::string& name) const {
+    return ::access((dir_ + "/" + name).c_str(), F_OK) == 0;
+  }
 
   std::string root_, dir_;
   std::unique_ptr<Cache> cache_;
@@ -110,7 +113,7 @@ TEST_F(CacheTest, RestoredTimesDoNotHideAChange) {
   get("k1", "code");
   let_the_clock_tick();
   get("k1", "");
-  struct stat before {};
+  struct stat before{};
   ASSERT_EQ(::stat((dir_ + "/k1.art").c_str(), &before), 0);
   const UniqueFd file(::open((dir_ + "/k1.art").c_str(), O_WRONLY | O_CLOEXEC));
   ASSERT_EQ(::pwrite(file.get(), "C", 1, 0), 1);
@@ -205,7 +208,9 @@ TEST_F(CacheTest, NextWaiterTakesOverWhenOneFails) {
         return memory("code");
       });
       ++(fd ? right : wrong);
-      if (!fd) { EXPECT_EQ(fd.error().what(), "out of memory"); }
+      if (!fd) {
+        EXPECT_EQ(fd.error().what(), "out of memory");
+      }
     });
   }
   for (auto& thread : threads) thread.join();
@@ -237,7 +242,7 @@ TEST_F(CacheTest, ArtifactLargerThanTheCacheStillWorks) {
   const std::string huge(3 << 20, 'x');
   auto fd = cache_->get("a", [&]() -> Result<UniqueFd> { return memory(huge); });
   ASSERT_TRUE(fd.has_value());
-  struct stat file {};
+  struct stat file{};
   ASSERT_EQ(::fstat(fd->get(), &file), 0);
   EXPECT_EQ(file.st_size, 3 << 20);
 }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The compile process with the stub compiler: what it lets out, what it keeps in, and the words.
-#include "wasm/compiler.h"
-
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include "executor/base/sys.h"
 #include "tests/unit/wasm/host_fixture.h"
+#include "wasm/compiler.h"
 
 namespace amphora::wasm {
 namespace {

@@ -65,7 +65,8 @@ void follow(int status, Outcome* outcome) {
       outcome->failure_code = message.value;
     }
     if (message.kind == init::MessageKind::kFailure) {
-      outcome->failure = "step " + std::to_string(message.step) + " errno " + std::to_string(message.err);
+      outcome->failure =
+          "step " + std::to_string(message.step) + " errno " + std::to_string(message.err);
     }
   }
 }
@@ -81,7 +82,8 @@ Result<Process> make_clone(Zygote& zygote, Children& children, const CloneReques
 
 Result<Outcome> run_guest_in(Zygote& zygote, Children& children, const GuestRun& run) {
   int out[2], err[2], status[2];
-  if (::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0) return fail_errno(errno, "pipe");
+  if (::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0)
+    return fail_errno(errno, "pipe");
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status) != 0) {
     return fail_errno(errno, "socketpair");
   }

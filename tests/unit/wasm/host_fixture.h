@@ -28,7 +28,7 @@ class PlanBytes {
 };
 
 struct Outcome {
-  int code = -1;        ///< 128 + n for signals
+  int code = -1;  ///< 128 + n for signals
   std::string out, err;
   std::string failure;  ///< text of a kFailureText, or "step N errno E"
   int failure_code = 0;

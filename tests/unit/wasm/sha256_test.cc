@@ -2,9 +2,9 @@
 // NIST's vectors (FIPS 180-4 examples, CAVP byte-oriented) on both implementations.
 #include "wasm/sha256.h"
 
-#include <gtest/gtest.h>
-
 #include <string>
+
+#include <gtest/gtest.h>
 
 namespace amphora::wasm {
 namespace {

@@ -52,8 +52,10 @@ static int prepare(const amphora_config* config, amphora_error* error) {
 static int load(const amphora_guest* guest, amphora_error* error) {
   ssize_t n = pread(guest->artifact_fd, artifact, sizeof artifact - 1, 0);
   if (n < 0) return say(error, AMPHORA_ERR_SYSTEM, "cannot read the artifact");
-  if (strncmp(artifact, "STUB", 4) != 0) return say(error, AMPHORA_ERR_INVALID, "not a stub artifact");
-  if (strstr(artifact, "unlinkable")) return say(error, AMPHORA_ERR_INVALID, "unknown import env.f");
+  if (strncmp(artifact, "STUB", 4) != 0)
+    return say(error, AMPHORA_ERR_INVALID, "not a stub artifact");
+  if (strstr(artifact, "unlinkable"))
+    return say(error, AMPHORA_ERR_INVALID, "unknown import env.f");
   if (strstr(artifact, "hungry")) return say(error, AMPHORA_ERR_SYSTEM, "cannot reserve memory");
   if (guest->entry && strcmp(guest->entry, "main") != 0) {
     snprintf(error->text, error->capacity, "no export named \"%s\"", guest->entry);
@@ -75,16 +77,20 @@ static int check_libc(void) {
   /* glibc writes its cached thread id into the owner field of such a mutex. */
   if (mutex.__data.__owner != (int)syscall(SYS_gettid)) return 3;
   pthread_mutex_unlock(&mutex);
-  void *head = NULL;
+  void* head = NULL;
   size_t size = 0;
   if (syscall(SYS_get_robust_list, 0, &head, &size) != 0 || !head) return 4;
   int* tid = NULL;
-  if (prctl(40 /* PR_GET_TID_ADDRESS */, &tid, 0, 0, 0) == 0 && *tid != (int)syscall(SYS_gettid)) return 5;
+  if (prctl(40 /* PR_GET_TID_ADDRESS */, &tid, 0, 0, 0) == 0 && *tid != (int)syscall(SYS_gettid))
+    return 5;
   return 0;
 }
 
 static atomic_int seen;
-static void count(int signal) { (void)signal; atomic_fetch_add(&seen, 1); }
+static void count(int signal) {
+  (void)signal;
+  atomic_fetch_add(&seen, 1);
+}
 static void* thread_main(void* argument) { return argument; }
 
 static int print_fds(void) {
@@ -131,17 +137,19 @@ static int run(const amphora_guest* guest, int* exit_code, amphora_error* error)
     if (atomic_load(&seen) != 1) *exit_code = 10;
     pthread_t thread;
     void* result = NULL;
-    if (pthread_create(&thread, NULL, thread_main, &seen) != 0 || pthread_join(thread, &result) != 0 ||
-        result != &seen) {
+    if (pthread_create(&thread, NULL, thread_main, &seen) != 0 ||
+        pthread_join(thread, &result) != 0 || result != &seen) {
       *exit_code = 11;
     }
     sigset_t mask;
     sigprocmask(SIG_SETMASK, NULL, &mask);
-    for (int s = 1; s < 65; s++) if (sigismember(&mask, s) == 1) *exit_code = 12;
+    for (int s = 1; s < 65; s++)
+      if (sigismember(&mask, s) == 1) *exit_code = 12;
   } else if (!strcmp(verb, "busy")) {
     printf("busy\n");
     fflush(stdout);
-    for (volatile unsigned long n = 0;; n++) {}
+    for (volatile unsigned long n = 0;; n++) {
+    }
   } else if (!strcmp(verb, "fault")) {
     volatile int* nowhere = (volatile int*)16;
     *nowhere = 1;
@@ -192,15 +200,19 @@ static void probe(char* text, size_t capacity) {
   if (syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) >= 0) strncat(text, " fork", capacity);
   if (opendir("/")) strncat(text, " list-root", capacity);
   pthread_t thread;
-  if (pthread_create(&thread, NULL, thread_main, NULL) != 0) strncat(text, " no-threads", capacity);
-  else pthread_join(thread, NULL);
+  if (pthread_create(&thread, NULL, thread_main, NULL) != 0)
+    strncat(text, " no-threads", capacity);
+  else
+    pthread_join(thread, NULL);
 }
 
-static int compile(amphora_bytes in, int out_fd, const amphora_config* config, amphora_error* error) {
+static int compile(amphora_bytes in, int out_fd, const amphora_config* config,
+                   amphora_error* error) {
   (void)config;
   char head[64] = {0};
   memcpy(head, in.data, in.size < 63 ? in.size : 63);
-  if (strstr(head, "malformed")) return say(error, AMPHORA_ERR_INVALID, "unexpected byte at offset 3");
+  if (strstr(head, "malformed"))
+    return say(error, AMPHORA_ERR_INVALID, "unexpected byte at offset 3");
   if (strstr(head, "walls")) {
     char text[200];
     probe(text, sizeof text - 1);
@@ -209,11 +221,16 @@ static int compile(amphora_bytes in, int out_fd, const amphora_config* config, a
   if (strstr(head, "greedy")) {
     for (;;) {
       char* block = malloc(1 << 20);
-      if (!block) { fprintf(stderr, "memory allocation of 1048576 bytes failed"); abort(); }
+      if (!block) {
+        fprintf(stderr, "memory allocation of 1048576 bytes failed");
+        abort();
+      }
       memset(block, 1, 1 << 20);
     }
   }
-  if (strstr(head, "endless")) for (volatile unsigned long n = 0;; n++) {}
+  if (strstr(head, "endless"))
+    for (volatile unsigned long n = 0;; n++) {
+    }
   if (strstr(head, "crash")) abort();
   if (strstr(head, "slow")) usleep(300000);
   if (write_all(out_fd, "STUB", 4) != 0 || write_all(out_fd, in.data, in.size) != 0) {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The zygote and its clones with the stub engine, without namespaces and without root.
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -10,6 +8,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "executor/base/sys.h"
 #include "tests/unit/wasm/host_fixture.h"
@@ -75,7 +76,8 @@ TEST_F(WasmHost, NothingButStdioIsOpenInTheGuest) {
 }
 
 TEST_F(WasmHost, ProcShowsTheContainersProgram) {
-  const GuestRun cat{.args = {"cat", "/proc/self/cmdline"}, .env = {"LONG=" + std::string(9000, 'x')}};
+  const GuestRun cat{.args = {"cat", "/proc/self/cmdline"},
+                     .env = {"LONG=" + std::string(9000, 'x')}};
   EXPECT_EQ(run(cat).out, std::string("/app.wasm\0cat\0/proc/self/cmdline\0", 33));
   GuestRun environ = cat;
   environ.args[1] = "/proc/self/environ";
@@ -133,10 +135,10 @@ TEST_F(WasmHost, FailingStepIsReportedAsForANativeContainer) {
 }
 
 TEST_F(WasmHost, PreopensAreTheRootAndWithACwdMore) {
-  struct stat root {};
+  struct stat root{};
   ASSERT_EQ(::stat("/", &root), 0);
   EXPECT_EQ(run({.args = {"preopens"}}).out, "/ " + std::to_string(root.st_ino) + "\n");
-  struct stat usr {};
+  struct stat usr{};
   ASSERT_EQ(::stat("/usr", &usr), 0);
   GuestRun elsewhere{.args = {"preopens"}, .cwd = "/usr"};
   elsewhere.before = [](PlanBytes& plan) {
@@ -195,8 +197,9 @@ TEST_F(WasmHost, PlanOfAnotherVersionIsRefused) {
   char buffer[600];
   const ssize_t n = ::recv(ours.get(), buffer, sizeof buffer, 0);
   ASSERT_GT(n, 0);
-  EXPECT_THAT(std::string(buffer + sizeof(init::Message), static_cast<size_t>(n) - sizeof(init::Message)),
-              HasSubstr("does not fit this version"));
+  EXPECT_THAT(
+      std::string(buffer + sizeof(init::Message), static_cast<size_t>(n) - sizeof(init::Message)),
+      HasSubstr("does not fit this version"));
   EXPECT_EQ(wait_for(*process)->code(), 125);
 }
 
