@@ -9,6 +9,7 @@
 #include "executor/init/context.h"
 
 namespace amphora::init {
+
 /// Waits for kProceed. The parent's end closed means that it gave up or died: so do we, and nothing
 /// is left behind.
 long await_proceed(const Walk& walk) noexcept {

@@ -9,6 +9,7 @@ use std::ffi::c_int;
 use wasmtime::{
     Engine, ExternType, InstancePre, Linker, Module, Store, UnknownImportError, ValType,
 };
+use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 
 pub struct State {
@@ -29,6 +30,15 @@ pub struct Ready {
 pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     p1::add_to_linker_async(&mut linker, |state: &mut State| &mut state.wasi)?;
+    // wasmtime's own proc_exit traps on 126 and above; a container's exit codes go to 255, and a
+    // program that ends with -1 is no trap.
+    linker.allow_shadowing(true);
+    linker.func_wrap(
+        "wasi_snapshot_preview1",
+        "proc_exit",
+        |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code & 0xff).into()) },
+    )?;
+    linker.allow_shadowing(false);
     Ok(linker)
 }
 
