@@ -64,6 +64,18 @@ Result<void> check_mount(const oci::Mount& mount) {
                                   "\" cannot be mounted because it is inside /proc (CVE-2019-16884)");
 }
 
+/// What the spec defines and this version does not do: refused, never quietly left out.
+Result<void> refuse_unsupported(const oci::Spec& spec) {
+  const auto no = [](const char* member) {
+    return fail(Errc::kUnsupported, std::string(member) + " is not supported by this version");
+  };
+  if (!spec.linux_.net_devices.empty()) return no("linux.netDevices");
+  if (spec.linux_.intel_rdt) return no("linux.intelRdt");
+  if (!spec.linux_.mount_label.empty()) return no("linux.mountLabel");
+  if (spec.process && spec.process->exec_cpu_affinity) return no("process.execCPUAffinity");
+  return {};
+}
+
 }  // namespace
 
 Result<void> validate(const oci::Spec& spec) {
@@ -89,6 +101,7 @@ Result<void> validate(const oci::Spec& spec) {
   if (user == nullptr && (!spec.linux_.uid_mappings.empty() || !spec.linux_.gid_mappings.empty())) {
     return fail(Errc::kInvalid, "linux.uidMappings and gidMappings need a user namespace");
   }
+  TRY(refuse_unsupported(spec));
   for (const auto& [key, value] : spec.linux_.sysctl) TRY(check_sysctl(spec, key));
   for (const oci::Mount& mount : spec.mounts) TRY(check_mount(mount));
   return {};
