@@ -15,6 +15,11 @@ namespace amphora::shim {
 
 namespace ev = containerd::events;
 
+namespace {
+/// How long the answer of a failed Start waits for the end of init.
+constexpr std::chrono::seconds kFailedStartGrace{1};
+}  // namespace
+
 /// What a worker made for Create.
 struct Supervisor::Prepared {
   TaskBackend* backend = nullptr;
@@ -188,10 +193,30 @@ void Supervisor::start_init(const TaskPtr& task, Done<uint32_t> done) {
           tools_.events.publish("/tasks/start", event);
           done(init.pid());
         } else {
-          done(std::unexpected(std::move(started).error()));
+          fail_start(task, std::move(started).error(), std::move(done));
         }
         if (init.early_exit) end_init(task, *std::exchange(init.early_exit, {}));
       });
+}
+
+/// Clients delete at once what failed to start, which is refused while init lives: the answer waits
+/// for init's end, which follows unless the failure was another.
+void Supervisor::fail_start(const TaskPtr& task, Error error, Done<uint32_t> done) {
+  struct Pending {
+    Done<uint32_t> done;
+    Error error;
+    asio::steady_timer timer;
+  };
+  auto pending = std::make_shared<Pending>(Pending{
+      std::move(done), std::move(error), asio::steady_timer(tools_.loop, kFailedStartGrace)});
+  const auto answer = [pending] {
+    pending->timer.cancel();
+    if (auto answer_once = std::exchange(pending->done, {})) {
+      answer_once(std::unexpected(std::move(pending->error)));
+    }
+  };
+  task->init.park(Waiter{[answer](const Result<Exit>&) { answer(); }, [] { return false; }});
+  pending->timer.async_wait([answer](boost::system::error_code) { answer(); });
 }
 
 Result<void> Supervisor::add_exec(ExecRequest request) {

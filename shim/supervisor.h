@@ -102,6 +102,7 @@ class Supervisor {
   void start_init(const TaskPtr& task, Done<uint32_t> done);
   void start_exec(const TaskPtr& task, const ProcessPtr& exec, Done<uint32_t> done);
 
+  void fail_start(const TaskPtr& task, Error error, Done<uint32_t> done);
   void watch_init(const TaskPtr& task);
   void watch_exec(const TaskPtr& task, const ProcessPtr& exec);
   void end_init(const TaskPtr& task, const Exit& exit);
