@@ -18,13 +18,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char* const kHierarchies[] = {"cpu", "cpuacct", "cpuset", "memory", "devices",
-                                           "freezer", "blkio", "pids", "systemd"};
-static const char* const kMasked[] = {"acpi", "asound", "kcore", "keys", "latency_stats",
-                                      "timer_list", "timer_stats", "sched_debug", "scsi"};
+static const char* const kHierarchies[] = {"cpu",     "cpuacct", "cpuset", "memory", "devices",
+                                           "freezer", "blkio",   "pids",   "systemd"};
+static const char* const kMasked[] = {"acpi",        "asound",        "kcore",
+                                      "keys",        "latency_stats", "timer_list",
+                                      "timer_stats", "sched_debug",   "scsi"};
 static const char* const kReadOnly[] = {"bus", "fs", "irq", "sys", "sysrq-trigger"};
-static const struct { const char* name; int major, minor; } kNodes[] = {
-    {"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
+static const struct {
+  const char* name;
+  int major, minor;
+} kNodes[] = {{"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
+              {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
 
 static void mounts(void) {
   const unsigned long quiet = MS_NOSUID | MS_NOEXEC | MS_NODEV;
@@ -33,7 +37,8 @@ static void mounts(void) {
   mkdir("dev/pts", 0755);
   mkdir("dev/shm", 0755);
   mkdir("dev/mqueue", 0755);
-  mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5");
+  mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+        "newinstance,ptmxmode=0666,mode=0620,gid=5");
   mount("shm", "dev/shm", "tmpfs", quiet, "mode=1777,size=65536k");
   mount("mqueue", "dev/mqueue", "mqueue", quiet, NULL);
   mount("sysfs", "sys", "sysfs", quiet | MS_RDONLY, NULL);
@@ -59,7 +64,8 @@ static void the_rest(void) {
   (void)!symlink("/proc/self/fd/2", "/dev/stderr");
   for (size_t i = 0; i < sizeof kMasked / sizeof *kMasked; i++) {
     snprintf(path, sizeof path, "/proc/%s", kMasked[i]);
-    if (mount("/dev/null", path, NULL, MS_BIND, NULL) != 0) mount("tmpfs", path, "tmpfs", MS_RDONLY, NULL);
+    if (mount("/dev/null", path, NULL, MS_BIND, NULL) != 0)
+      mount("tmpfs", path, "tmpfs", MS_RDONLY, NULL);
   }
   for (size_t i = 0; i < sizeof kReadOnly / sizeof *kReadOnly; i++) {
     snprintf(path, sizeof path, "/proc/%s", kReadOnly[i]);
@@ -73,8 +79,9 @@ int main(int argc, char** argv) {
   const int all = argc > 1 && strcmp(argv[1], "--all") == 0;
   if (argc < 3 + all) return 2;
   char** words = argv + 1 + all;
-  struct clone_args args = {.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
-                            .exit_signal = SIGCHLD};
+  struct clone_args args = {
+      .flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
+      .exit_signal = SIGCHLD};
   const long pid = syscall(SYS_clone3, &args, sizeof args);
   if (pid < 0) {
     perror("floor: clone3");

@@ -49,7 +49,8 @@ std::vector<Command> read_commands() {
     at = end + 1;
   }
   for (Command& command : commands) {
-    for (size_t i = 1; i < command.words.size(); ++i) command.argv.push_back(command.words[i].data());
+    for (size_t i = 1; i < command.words.size(); ++i)
+      command.argv.push_back(command.words[i].data());
     command.argv.push_back(nullptr);
   }
   return commands;
@@ -66,7 +67,8 @@ bool run_once(Command& command, const posix_spawn_file_actions_t& actions, bool 
   if (waitpid(pid, &status, 0) != pid) return false;
   if (keep) command.times.push_back(now() - begun);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
-  std::fprintf(stderr, "%s: ended with status %#x\n", command.words[0].c_str(), static_cast<unsigned>(status));
+  std::fprintf(stderr, "%s: ended with status %#x\n", command.words[0].c_str(),
+               static_cast<unsigned>(status));
   return false;
 }
 

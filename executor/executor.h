@@ -18,10 +18,11 @@ class Cgroup;
 
 /// What an executor may use while it plans, beside the process and the verdict.
 struct ExecContext {
-  const std::string& id;         ///< container id, for messages
-  const oci::Spec& spec;         ///< annotations, memory limit
-  const cgroup::Cgroup* cgroup;  ///< the container's cgroup (exists, limits applied); a compile runs
-                                 ///< in it. Null: none (rootless without cgroup rights)
+  const std::string& id;  ///< container id, for messages
+  const oci::Spec& spec;  ///< annotations, memory limit
+  const cgroup::Cgroup*
+      cgroup;  ///< the container's cgroup (exists, limits applied); a compile runs
+               ///< in it. Null: none (rootless without cgroup rights)
 };
 
 class Executor {

@@ -43,8 +43,7 @@ void check_failed(const char* condition, const char* file, int line) noexcept {
   const int n = std::snprintf(text, sizeof text, "amphora: check failed at %s:%d: %s\n", file, line,
                               condition);
   if (n > 0) {
-    [[maybe_unused]] const ssize_t written =
-        ::write(STDERR_FILENO, text, std::strlen(text));
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text, std::strlen(text));
   }
   std::abort();
 }

@@ -69,13 +69,14 @@ std::unexpected<Error> fail_errno(int err, std::string_view call);
 }  // namespace amphora
 
 /// Evaluates a Result expression, returns its error to the caller if it failed.
-#define TRY(expr) \
-  if (auto try_result_ = (expr); !try_result_) return std::unexpected(std::move(try_result_).error())
+#define TRY(expr)                              \
+  if (auto try_result_ = (expr); !try_result_) \
+  return std::unexpected(std::move(try_result_).error())
 /// Like TRY, and assigns the value: TRY_ASSIGN(auto fd, open_it());
 #define TRY_ASSIGN(target, expr) TRY_ASSIGN_2(target, expr, __LINE__)
 #define TRY_ASSIGN_2(target, expr, line) TRY_ASSIGN_3(target, expr, line)
-#define TRY_ASSIGN_3(target, expr, line)                                         \
-  auto try_value_##line##_ = (expr);                                             \
+#define TRY_ASSIGN_3(target, expr, line)                                                    \
+  auto try_value_##line##_ = (expr);                                                        \
   if (!try_value_##line##_) return std::unexpected(std::move(try_value_##line##_).error()); \
   target = std::move(*try_value_##line##_)
 /// A programming error ends the process, in release builds too.

@@ -80,7 +80,8 @@ Result<void> write_file_at(int dir_fd, const std::string& path, std::string_view
   // One call: cgroupfs and procfs take a value per write.
   const ssize_t n = ::write(fd.get(), data.data(), data.size());
   if (n < 0) return fail_errno(errno, "write " + path);
-  if (static_cast<size_t>(n) != data.size()) return fail(Errc::kSystem, "write " + path + ": short");
+  if (static_cast<size_t>(n) != data.size())
+    return fail(Errc::kSystem, "write " + path + ": short");
   return {};
 }
 
@@ -117,9 +118,9 @@ Result<void> replace_file_at(int dir_fd, const std::string& name, std::string_vi
 
 Result<void> send_with_fds(int socket, std::string_view data, std::span<const int> fds) {
   AMPHORA_CHECK(fds.size() <= kMaxFdsPerMessage);
-  struct iovec part {const_cast<char*>(data.data()), data.size()};
+  struct iovec part{const_cast<char*>(data.data()), data.size()};
   alignas(struct cmsghdr) char control[CMSG_SPACE(kMaxFdsPerMessage * sizeof(int))];
-  struct msghdr message {};
+  struct msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   if (!fds.empty()) {
@@ -141,9 +142,9 @@ Result<void> send_with_fds(int socket, std::string_view data, std::span<const in
 Result<Received> receive_with_fds(int socket, size_t limit) {
   Received received;
   received.data.resize(limit);
-  struct iovec part {received.data.data(), limit};
+  struct iovec part{received.data.data(), limit};
   alignas(struct cmsghdr) char control[CMSG_SPACE(kMaxFdsPerMessage * sizeof(int))];
-  struct msghdr message {};
+  struct msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   message.msg_control = control;

@@ -70,6 +70,12 @@ struct MountAttr {
 };
 
 /// Commands of fsconfig(2), an enum in <linux/mount.h>.
-enum FsConfig : unsigned { kFsSetFlag = 0, kFsSetString = 1, kFsSetFd = 5, kFsCreate = 6, kFsReconfigure = 7 };
+enum FsConfig : unsigned {
+  kFsSetFlag = 0,
+  kFsSetString = 1,
+  kFsSetFd = 5,
+  kFsCreate = 6,
+  kFsReconfigure = 7
+};
 
 }  // namespace amphora

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <sys/wait.h>
-
 #include <unistd.h>
 
 #include <charconv>
@@ -98,8 +97,8 @@ Result<Process> find_process(pid_t pid, uint64_t start_time) {
 Result<void> send_signal(const Process& process, int signal) {
   if (sys::pidfd_send_signal(process.pidfd.get(), signal) == 0) return {};
   const int err = errno;
-  auto error = Error::from_errno(err, "signal " + std::to_string(signal) + " to process " +
-                                          std::to_string(process.pid));
+  auto error = Error::from_errno(
+      err, "signal " + std::to_string(signal) + " to process " + std::to_string(process.pid));
   if (err == ESRCH) return std::unexpected(std::move(error).as(Errc::kNotFound));
   if (err == EINVAL) return std::unexpected(std::move(error).as(Errc::kInvalid));
   return std::unexpected(std::move(error));
@@ -119,7 +118,8 @@ std::vector<pid_t> Children::reap_orphans() {
   const std::lock_guard lock(mutex_);
   std::vector<pid_t> reaped;
   // The main thread's list is enough: a child subreaper adopts to its first thread (proc(5)).
-  const auto list = read_file_at(AT_FDCWD, "/proc/self/task/" + std::to_string(::getpid()) + "/children");
+  const auto list =
+      read_file_at(AT_FDCWD, "/proc/self/task/" + std::to_string(::getpid()) + "/children");
   if (!list) return reaped;
   const char* at = list->data();
   const char* const end = at + list->size();

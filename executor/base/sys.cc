@@ -42,7 +42,7 @@ Result<UniqueFd> copy_to_memfd(int source) {
 }
 
 bool fd_is_sealed(int fd) noexcept {
-  struct statvfs fs {};
+  struct statvfs fs{};
   if (::fstatvfs(fd, &fs) == 0 && (fs.f_flag & ST_RDONLY) != 0) return true;
   const int seals = ::fcntl(fd, F_GET_SEALS);
   return seals >= 0 && (seals & F_SEAL_WRITE) != 0;
@@ -52,7 +52,7 @@ bool fd_is_sealed(int fd) noexcept {
 
 int openat2(int dir_fd, const char* path, uint64_t flags, uint64_t mode,
             uint64_t resolve) noexcept {
-  struct open_how how {};
+  struct open_how how{};
   how.flags = flags;
   how.mode = mode;
   how.resolve = resolve;
@@ -127,7 +127,8 @@ Result<UniqueFd> clone_tree(int dir_fd, const std::string& path, bool recursive)
   if (recursive) flags |= AT_RECURSIVE;
   if (path.empty()) flags |= AT_EMPTY_PATH;
   const int fd = open_tree(dir_fd, path.c_str(), flags);
-  if (fd < 0) return fail_errno(errno, "clone the mount of " + (path.empty() ? "a descriptor" : path));
+  if (fd < 0)
+    return fail_errno(errno, "clone the mount of " + (path.empty() ? "a descriptor" : path));
   return UniqueFd(fd);
 }
 
@@ -145,7 +146,7 @@ Result<UniqueFd> seal_executable(const char* path) {
 }
 
 bool is_sealed() noexcept {
-  struct statvfs fs {};
+  struct statvfs fs{};
   if (::statvfs("/proc/self/exe", &fs) == 0 && (fs.f_flag & ST_RDONLY) != 0) return true;
   // A memfd's link reads "/memfd:amphora (deleted)"; a path cannot be asked for seals.
   char link[64];

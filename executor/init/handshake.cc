@@ -81,7 +81,7 @@ long send(const Walk& walk, const Message& message, const char* text, uint32_t s
   struct iovec parts[2] = {{const_cast<Message*>(&message), sizeof message},
                            {const_cast<char*>(text), size}};
   alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  struct msghdr header {};
+  struct msghdr header{};
   header.msg_iov = parts;
   header.msg_iovlen = size > 0 ? 2 : 1;
   if (fd >= 0) {

@@ -20,52 +20,92 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
     case Op::kNop:
     case Op::kHandOver:
       return 0;
-    case Op::kJoinCgroup: return join_cgroup(c, s);
-    case Op::kAwait: return await(c, s);
-    case Op::kRendezvous: return rendezvous(c, s, index);
+    case Op::kJoinCgroup:
+      return join_cgroup(c, s);
+    case Op::kAwait:
+      return await(c, s);
+    case Op::kRendezvous:
+      return rendezvous(c, s, index);
     // setns(2), unshare(2): order and reasons are make_plan's.
-    case Op::kSetNamespace: return call(SYS_setns, c.fd(s), s.n);
-    case Op::kUnshare: return call(SYS_unshare, s.n);
-    case Op::kEnterTimeNamespace: return enter_time_namespace(c, s);
+    case Op::kSetNamespace:
+      return call(SYS_setns, c.fd(s), s.n);
+    case Op::kUnshare:
+      return call(SYS_unshare, s.n);
+    case Op::kEnterTimeNamespace:
+      return enter_time_namespace(c, s);
     case Op::kSession: {
       // A session leader already (the shim's child may be): no failure, setsid(2) EPERM.
       const long result = call(SYS_setsid);
       return result < 0 && result != -EPERM ? result : 0;
     }
-    case Op::kBecomeRoot: return become_root(c, s);
-    case Op::kLoopbackUp: return loopback_up(c, s);
-    case Op::kPropagation: return call(SYS_mount, nullptr, c.text(s.a), nullptr, s.n, nullptr);
-    case Op::kAttachRoot: return attach_root(c, s);
-    case Op::kEnterDir: return enter_dir(c, s);
-    case Op::kMountFs: return mount_fs(c, s);
-    case Op::kBind: return bind(c, s);
-    case Op::kAttachInDir: return attach_in_dir(c, s);
-    case Op::kBindPath: return bind_path(c, s);
-    case Op::kRemount: return remount(c, s);
-    case Op::kTargetPropagation: return target_propagation(c, s);
-    case Op::kDeviceNode: return device_node(c, s);
-    case Op::kDeviceBind: return bind(c, s);
-    case Op::kSymlink: return make_symlink(c, s);
-    case Op::kMkdirAll: return mkdir_all(c, s);
-    case Op::kPivot: return pivot(c, s);
-    case Op::kChdirRoot: return call(SYS_chdir, "/");
-    case Op::kMask: return mask(c, s);
-    case Op::kReadonlyPath: return readonly_path(c, s);
-    case Op::kRemountRoot: return remount_root(c, s);
-    case Op::kHostname: return call(SYS_sethostname, c.text(s.a), s.n);
-    case Op::kDomainname: return call(SYS_setdomainname, c.text(s.a), s.n);
-    case Op::kWriteProc: return write_proc(c, s);
-    case Op::kSessionKeyring: return session_keyring(c, s);
-    case Op::kConsole: return console(c, s);
-    case Op::kStdio: return stdio(c, s);
-    case Op::kOwnStdio: return own_stdio(c, s);
-    case Op::kUmask: call(SYS_umask, s.n); return 0;
-    case Op::kRlimit: return rlimit(c, s);
-    case Op::kNoNewPrivs: return call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    case Op::kSeccomp: return seccomp(c, s);
-    case Op::kScheduler: return call(SYS_sched_setattr, 0, c.text(s.a), 0);
+    case Op::kBecomeRoot:
+      return become_root(c, s);
+    case Op::kLoopbackUp:
+      return loopback_up(c, s);
+    case Op::kPropagation:
+      return call(SYS_mount, nullptr, c.text(s.a), nullptr, s.n, nullptr);
+    case Op::kAttachRoot:
+      return attach_root(c, s);
+    case Op::kEnterDir:
+      return enter_dir(c, s);
+    case Op::kMountFs:
+      return mount_fs(c, s);
+    case Op::kBind:
+      return bind(c, s);
+    case Op::kAttachInDir:
+      return attach_in_dir(c, s);
+    case Op::kBindPath:
+      return bind_path(c, s);
+    case Op::kRemount:
+      return remount(c, s);
+    case Op::kTargetPropagation:
+      return target_propagation(c, s);
+    case Op::kDeviceNode:
+      return device_node(c, s);
+    case Op::kDeviceBind:
+      return bind(c, s);
+    case Op::kSymlink:
+      return make_symlink(c, s);
+    case Op::kMkdirAll:
+      return mkdir_all(c, s);
+    case Op::kPivot:
+      return pivot(c, s);
+    case Op::kChdirRoot:
+      return call(SYS_chdir, "/");
+    case Op::kMask:
+      return mask(c, s);
+    case Op::kReadonlyPath:
+      return readonly_path(c, s);
+    case Op::kRemountRoot:
+      return remount_root(c, s);
+    case Op::kHostname:
+      return call(SYS_sethostname, c.text(s.a), s.n);
+    case Op::kDomainname:
+      return call(SYS_setdomainname, c.text(s.a), s.n);
+    case Op::kWriteProc:
+      return write_proc(c, s);
+    case Op::kSessionKeyring:
+      return session_keyring(c, s);
+    case Op::kConsole:
+      return console(c, s);
+    case Op::kStdio:
+      return stdio(c, s);
+    case Op::kOwnStdio:
+      return own_stdio(c, s);
+    case Op::kUmask:
+      call(SYS_umask, s.n);
+      return 0;
+    case Op::kRlimit:
+      return rlimit(c, s);
+    case Op::kNoNewPrivs:
+      return call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    case Op::kSeccomp:
+      return seccomp(c, s);
+    case Op::kScheduler:
+      return call(SYS_sched_setattr, 0, c.text(s.a), 0);
     // IOPRIO_WHO_PGRP as runc has it: the group of a new session's leader is the container's init.
-    case Op::kIoPriority: return call(SYS_ioprio_set, 2, 0, s.n);
+    case Op::kIoPriority:
+      return call(SYS_ioprio_set, 2, 0, s.n);
     case Op::kPersonality: {
       const long result = call(SYS_personality, s.n);
       return result < 0 ? result : 0;
@@ -76,21 +116,36 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
       const long result = call(SYS_sched_setaffinity, 0, s.n, c.text(s.a));
       return result < 0 ? result : 0;
     }
-    case Op::kDropBounding: return drop_bounding(c, s);
-    case Op::kKeepCaps: return call(SYS_prctl, PR_SET_KEEPCAPS, s.n, 0, 0, 0);
-    case Op::kSetGroups: return set_groups(c, s);
-    case Op::kSetGid: return call(SYS_setresgid, s.n, s.n, s.n);
-    case Op::kSetUid: return call(SYS_setresuid, s.n, s.n, s.n);
-    case Op::kSetCaps: return set_caps(c, s);
-    case Op::kRaiseAmbient: return raise_ambient(c, s);
-    case Op::kChdir: return change_dir(c, s);
-    case Op::kFindExe: return find_exe(c, s);
-    case Op::kTidy: return tidy(c, s);
-    case Op::kReady: return ready(c, index);
-    case Op::kAwaitStart: return await_start(c, s);
-    case Op::kHook: return hook(c, s);
-    case Op::kCloseFds: return close_fds(c, s);
-    case Op::kExec: return exec(c, s);
+    case Op::kDropBounding:
+      return drop_bounding(c, s);
+    case Op::kKeepCaps:
+      return call(SYS_prctl, PR_SET_KEEPCAPS, s.n, 0, 0, 0);
+    case Op::kSetGroups:
+      return set_groups(c, s);
+    case Op::kSetGid:
+      return call(SYS_setresgid, s.n, s.n, s.n);
+    case Op::kSetUid:
+      return call(SYS_setresuid, s.n, s.n, s.n);
+    case Op::kSetCaps:
+      return set_caps(c, s);
+    case Op::kRaiseAmbient:
+      return raise_ambient(c, s);
+    case Op::kChdir:
+      return change_dir(c, s);
+    case Op::kFindExe:
+      return find_exe(c, s);
+    case Op::kTidy:
+      return tidy(c, s);
+    case Op::kReady:
+      return ready(c, index);
+    case Op::kAwaitStart:
+      return await_start(c, s);
+    case Op::kHook:
+      return hook(c, s);
+    case Op::kCloseFds:
+      return close_fds(c, s);
+    case Op::kExec:
+      return exec(c, s);
   }
   return -ENOSYS;
 }

@@ -10,14 +10,14 @@ namespace amphora::init {
 
 /// What the child carries from step to step.
 struct Walk {
-  int status_fd;      ///< SOCK_SEQPACKET to the parent; after kAwaitStart, to the starter
-  int root_fd = -1;   ///< the container's root
-  int dir_fd = -1;    ///< what kEnterDir opened
-  bool in_cwd = false;      ///< a kChdir has worked
+  int status_fd;                ///< SOCK_SEQPACKET to the parent; after kAwaitStart, to the starter
+  int root_fd = -1;             ///< the container's root
+  int dir_fd = -1;              ///< what kEnterDir opened
+  bool in_cwd = false;          ///< a kChdir has worked
   bool null_attached = false;   ///< the first kMask of a file used up the detached tree
   bool empty_attached = false;  ///< the same for directories
-  uint32_t next = 0;          ///< the step to go on with; run() resumes here after a kHandOver
-  const char* exe = nullptr;  ///< what kFindExe found
+  uint32_t next = 0;            ///< the step to go on with; run() resumes here after a kHandOver
+  const char* exe = nullptr;    ///< what kFindExe found
 };
 
 /// Walks all steps. Ends the process with _exit(127) after sending a Failure, or by exec; returns

@@ -35,7 +35,7 @@ long attach(int tree, int target) noexcept {
 
 /// Whether the root of a detached tree is anything but a directory (files, sockets, devices).
 bool is_file(int fd) noexcept {
-  struct stat st {};
+  struct stat st{};
   return call(SYS_newfstatat, fd, "", &st, AT_EMPTY_PATH) == 0 && !S_ISDIR(st.st_mode);
 }
 
@@ -92,9 +92,9 @@ long attach_in_dir(const Context& c, const Step& s) noexcept {
 /// Rootless: the parent may not clone mounts, this namespace's owner may. The path is the host's,
 /// looked up in our copy of its mounts.
 long bind_path(const Context& c, const Step& s) noexcept {
-  const LocalFd tree(call(SYS_open_tree, AT_FDCWD, c.text(s.c),
-                          static_cast<uint32_t>(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC) |
-                              recursive(s)));
+  const LocalFd tree(
+      call(SYS_open_tree, AT_FDCWD, c.text(s.c),
+           static_cast<uint32_t>(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC) | recursive(s)));
   if (!tree.ok()) return tree.error();
   const long set = s.n != 0 || s.m != 0 ? set_attr(tree.get(), recursive(s), s.n, s.m, 0) : 0;
   if (set < 0) return set;

@@ -18,7 +18,7 @@ namespace {
 constexpr int kMaxLinks = 40;  // as the kernel's own walk
 
 long open_how(int dir, const char* path, uint64_t flags, uint64_t mode, uint64_t how) noexcept {
-  const struct open_how request {flags, mode, how};
+  const struct open_how request{flags, mode, how};
   long fd = 0;
   int attempts = 128;  // EAGAIN: raced with a rename (openat2(2)); bounded, the racer may go on
   do {
@@ -169,7 +169,7 @@ long device_node(const Context& c, const Step& s) noexcept {
   const char* name = c.text(s.a);
   const long made = call(SYS_mknodat, c.walk.dir_fd, name, s.n, s.m);
   if (made == -EEXIST) {
-    struct stat st {};
+    struct stat st{};
     const long found = call(SYS_newfstatat, c.walk.dir_fd, name, &st, AT_SYMLINK_NOFOLLOW);
     if (found < 0) return found;
     const bool same = (st.st_mode & S_IFMT) == (s.n & S_IFMT) && st.st_rdev == s.m;
@@ -192,11 +192,11 @@ long mkdir_all(const Context& c, const Step& s) noexcept {
 /// The terminal: a pty of the container's own devpts, proven to be one (magic, device 5:2); the slave
 /// comes from the master by TIOCGPTPEER, so no path of the image is trusted (CVE-2025-52565).
 long console(const Context& c, const Step& s) noexcept {
-  LocalFd master(resolve(c.walk, "/dev/pts/ptmx", kNoFollow,
-                         O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
+  LocalFd master(
+      resolve(c.walk, "/dev/pts/ptmx", kNoFollow, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
   if (!master.ok()) return master.error();
-  struct statfs fs {};
-  struct stat st {};
+  struct statfs fs{};
+  struct stat st{};
   if (call(SYS_fstatfs, master.get(), &fs) < 0 || fs.f_type != 0x1cd1 ||
       call(SYS_newfstatat, master.get(), "", &st, AT_EMPTY_PATH) < 0 || !S_ISCHR(st.st_mode) ||
       st.st_rdev != makedev(5, 2)) {
@@ -207,13 +207,13 @@ long console(const Context& c, const Step& s) noexcept {
   if (result < 0) return result;
   LocalFd slave(call(SYS_ioctl, master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
   if (!slave.ok()) return slave.error();
-  const struct winsize size {static_cast<unsigned short>(s.n >> 16),
-                             static_cast<unsigned short>(s.n & 0xffff), 0, 0};
+  const struct winsize size{static_cast<unsigned short>(s.n >> 16),
+                            static_cast<unsigned short>(s.n & 0xffff), 0, 0};
   if (s.n != 0) call(SYS_ioctl, slave.get(), TIOCSWINSZ, &size);
   if (s.m != 0) {
-    const LocalFd tree(call(SYS_open_tree, slave.get(), "",
-                            static_cast<uint32_t>(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
-                                                  AT_EMPTY_PATH)));
+    const LocalFd tree(
+        call(SYS_open_tree, slave.get(), "",
+             static_cast<uint32_t>(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)));
     if (!tree.ok()) return tree.error();
     const LocalFd target(resolve_or_make(c.walk, "/dev/console", true, kNoFollow));
     if (!target.ok()) return target.error();
@@ -245,7 +245,7 @@ long stdio(const Context& c, const Step& s) noexcept {
 /// given (read-only, foreign) is no failure, as with runc.
 long own_stdio(const Context&, const Step& s) noexcept {
   for (int fd = 0; fd < 3; ++fd) {
-    struct stat st {};
+    struct stat st{};
     if (call(SYS_newfstatat, fd, "", &st, AT_EMPTY_PATH) < 0 || st.st_uid == s.n) continue;
     const bool tty = S_ISCHR(st.st_mode) && major(st.st_rdev) >= 136 && major(st.st_rdev) <= 143;
     if (!tty && !S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode)) continue;
@@ -253,6 +253,5 @@ long own_stdio(const Context&, const Step& s) noexcept {
   }
   return 0;
 }
-
 
 }  // namespace amphora::init

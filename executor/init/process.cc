@@ -48,8 +48,8 @@ uint64_t word(const char* text) noexcept {
 long proc_open(int proc_fd, const char* path, uint64_t flags) noexcept {
   // Beneath our own handle and on its one mount: nothing mounted over a file below is ever written
   // (CVE-2025-52881).
-  const struct open_how how {flags | O_CLOEXEC, 0,
-                             RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
+  const struct open_how how{flags | O_CLOEXEC, 0,
+                            RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
   return call(SYS_openat2, proc_fd, path, &how, static_cast<uint64_t>(sizeof how));
 }
 
@@ -81,7 +81,7 @@ long become_root(const Context&, const Step&) noexcept {
 long loopback_up(const Context&, const Step&) noexcept {
   const LocalFd socket(call(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!socket.ok()) return socket.error();
-  struct ifreq request {};
+  struct ifreq request{};
   request.ifr_name[0] = 'l';
   request.ifr_name[1] = 'o';
   request.ifr_flags = IFF_UP;
@@ -103,15 +103,14 @@ long session_keyring(const Context& c, const Step& s) noexcept {
 }
 
 long rlimit(const Context& c, const Step& s) noexcept {
-  const struct rlimit64 limit {s.m, word(c.text(s.d))};
+  const struct rlimit64 limit{s.m, word(c.text(s.d))};
   return call(SYS_prlimit64, 0, s.n, &limit, nullptr);
 }
 
 long seccomp(const Context& c, const Step& s) noexcept {
-  const struct sock_fprog program {
-    static_cast<unsigned short>(s.n),
-        reinterpret_cast<struct sock_filter*>(const_cast<char*>(c.text(s.a)))
-  };
+  const struct sock_fprog program{
+      static_cast<unsigned short>(s.n),
+      reinterpret_cast<struct sock_filter*>(const_cast<char*>(c.text(s.a)))};
   const long result = call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, s.m, &program);
   if (result < 0 || (s.m & SECCOMP_FILTER_FLAG_NEW_LISTENER) == 0) return result;
   const LocalFd listener(result);
@@ -135,7 +134,7 @@ long set_groups(const Context& c, const Step& s) noexcept {
 
 long set_caps(const Context& c, const Step& s) noexcept {
   const uint64_t inheritable = word(c.text(s.a));
-  struct __user_cap_header_struct header {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   const struct __user_cap_data_struct data[2] = {
       {static_cast<uint32_t>(s.n), static_cast<uint32_t>(s.m), static_cast<uint32_t>(inheritable)},
       {static_cast<uint32_t>(s.n >> 32), static_cast<uint32_t>(s.m >> 32),
@@ -180,7 +179,7 @@ long find_exe(const Context& c, const Step& s) noexcept {
   long error = -ENOENT;
   const char* path = c.text(s.a);
   while (*path != '\0') {
-    struct stat st {};
+    struct stat st{};
     long result = call(SYS_newfstatat, AT_FDCWD, path, &st, 0);
     if (result == 0 && S_ISDIR(st.st_mode)) result = -EISDIR;
     if (result == 0) result = call(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS);
@@ -207,7 +206,7 @@ long exec(const Context& c, const Step& s) noexcept {
 namespace {
 
 long now_ms() noexcept {
-  struct timespec now {};
+  struct timespec now{};
   call(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
   return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
@@ -218,8 +217,8 @@ long wait_hook(int pidfd, uint64_t timeout_ms) noexcept {
   for (;;) {
     const long left = timeout_ms == 0 ? -1 : end - now_ms();
     if (timeout_ms != 0 && left <= 0) return -ETIMEDOUT;
-    struct pollfd poll {pidfd, POLLIN, 0};
-    const struct timespec wait {left / 1000, left % 1000 * 1000000};
+    struct pollfd poll{pidfd, POLLIN, 0};
+    const struct timespec wait{left / 1000, left % 1000 * 1000000};
     const long n = call(SYS_ppoll, &poll, 1, left < 0 ? nullptr : &wait, nullptr, 0);
     if (n == -EINTR) continue;
     if (n < 0) return n;
@@ -233,7 +232,7 @@ long wait_hook(int pidfd, uint64_t timeout_ms) noexcept {
 /// nothing of ours open, killed when late. vfork-like would share our stack; a plain clone does not.
 long hook(const Context& c, const Step& s) noexcept {
   int pidfd = -1;
-  struct clone_args args {};
+  struct clone_args args{};
   args.flags = CLONE_PIDFD;
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   args.exit_signal = SIGCHLD;

@@ -12,83 +12,83 @@ namespace amphora::init {
 /// What a step does. Above each implementation in init.cc stands why and from which source.
 enum class Op : uint16_t {
   kNop = 0,
-  kJoinCgroup,     ///< write "0" to the tasks file `fd`: this single thread enters that cgroup
-  kAwait,          ///< wait for the parent's Message n (MessageKind); EOF ends the child
-  kRendezvous,     ///< send kReached with value n (Rendezvous), then wait for kProceed
-  kSetNamespace,   ///< setns(fd, n)
-  kUnshare,        ///< unshare(n)
+  kJoinCgroup,          ///< write "0" to the tasks file `fd`: this single thread enters that cgroup
+  kAwait,               ///< wait for the parent's Message n (MessageKind); EOF ends the child
+  kRendezvous,          ///< send kReached with value n (Rendezvous), then wait for kProceed
+  kSetNamespace,        ///< setns(fd, n)
+  kUnshare,             ///< unshare(n)
   kEnterTimeNamespace,  ///< setns to our own ns/time_for_children below procfs handle `fd`
-  kSession,        ///< setsid, a new session for the container's init
-  kBecomeRoot,     ///< setresgid(0), setresuid(0), setgroups(none) inside a new user namespace
-  kLoopbackUp,     ///< bring lo up in a new network namespace
-  kPropagation,    ///< mount(NULL, a, NULL, n) : propagation of an existing mount by path
-  kAttachRoot,     ///< move the detached rootfs tree `fd` onto "/" and remember it as the root;
-                   ///< without `fd` the present "/" is remembered (exec, no mount namespace)
-  kEnterDir,       ///< open directory a below the root for the steps after it (made with kCreate)
-  kMountFs,        ///< new filesystem: target a, type b, source c, data d, MS_ flags n
-  kBind,           ///< attach the detached tree `fd` at target a, made like the tree if missing
-  kAttachInDir,    ///< make directory a in the entered directory, attach the detached tree `fd` on it
-  kBindPath,       ///< open_tree of host path c in the child (rootless), attributes n/m, target a
-  kRemount,        ///< mount_setattr on target a (none: the entered directory): set n, clear m, propagation b; flag kRecursive
+  kSession,             ///< setsid, a new session for the container's init
+  kBecomeRoot,          ///< setresgid(0), setresuid(0), setgroups(none) inside a new user namespace
+  kLoopbackUp,          ///< bring lo up in a new network namespace
+  kPropagation,         ///< mount(NULL, a, NULL, n) : propagation of an existing mount by path
+  kAttachRoot,   ///< move the detached rootfs tree `fd` onto "/" and remember it as the root;
+                 ///< without `fd` the present "/" is remembered (exec, no mount namespace)
+  kEnterDir,     ///< open directory a below the root for the steps after it (made with kCreate)
+  kMountFs,      ///< new filesystem: target a, type b, source c, data d, MS_ flags n
+  kBind,         ///< attach the detached tree `fd` at target a, made like the tree if missing
+  kAttachInDir,  ///< make directory a in the entered directory, attach the detached tree `fd` on it
+  kBindPath,     ///< open_tree of host path c in the child (rootless), attributes n/m, target a
+  kRemount,  ///< mount_setattr on target a (none: the entered directory): set n, clear m, propagation b; flag kRecursive
   kTargetPropagation,  ///< mount_setattr propagation n on target a; flag kRecursive
-  kDeviceNode,     ///< mknod name a in the entered directory: n = mode with type, m = rdev,
-                   ///< uid in c, gid in d
-  kDeviceBind,     ///< attach host device tree `fd` at file a
-  kSymlink,        ///< symlink b named a in the entered directory; an existing one is left alone
-  kMkdirAll,       ///< create directory a (inside root) with mode n if missing
-  kPivot,          ///< pivot_root into the attached root; n != 0: chroot instead; m != 0: the old root
-                   ///< is made a slave first
-  kChdirRoot,      ///< chdir("/")
-  kMask,           ///< mask path a: a file by the detached /dev/null tree `fd`, a directory by the
-                   ///< detached empty tree with descriptor index n
-  kReadonlyPath,   ///< bind a on itself read-only
-  kRemountRoot,    ///< mount_setattr on "/": set n (read-only root)
-  kHostname,       ///< sethostname(a)
-  kDomainname,     ///< setdomainname(a)
-  kWriteProc,      ///< write b to file a below our own verified procfs handle `fd`
-  kSessionKeyring, ///< keyctl join session keyring a
-  kConsole,        ///< allocate the pty in the container's devpts, send the master (kConsole), make
-                   ///< it stdio; n: height << 16 | width or 0; m != 0: also /dev/console
-  kStdio,          ///< dup2(fd, n) for n in 0..2
-  kOwnStdio,       ///< fchown of fds 0-2 to uid n, gid m where they are ours to give
-  kUmask,          ///< umask(n)
-  kRlimit,         ///< prlimit(self, n, {soft m, hard in text d as 8 bytes})
-  kNoNewPrivs,     ///< PR_SET_NO_NEW_PRIVS
-  kSeccomp,        ///< install the filter: n sock_filter records at text offset a; m = flags
-  kScheduler,      ///< sched_setattr with the struct at text offset a, n bytes
-  kIoPriority,     ///< ioprio_set(n)
-  kPersonality,    ///< personality(n)
-  kMemoryPolicy,   ///< set_mempolicy(mode n, mask at text offset a, m bits)
-  kAffinity,       ///< sched_setaffinity with the mask at text offset a, n bytes
-  kDropBounding,   ///< drop every capability not in mask n from the bounding set
-  kKeepCaps,       ///< PR_SET_KEEPCAPS n
-  kSetGroups,      ///< setgroups(n ids at text offset a as uint32_t)
-  kSetGid,         ///< setresgid(n)
-  kSetUid,         ///< setresuid(n)
-  kSetCaps,        ///< capset: effective n, permitted m, inheritable at text offset a (uint64_t)
-  kRaiseAmbient,   ///< raise every capability in mask n in the ambient set
-  kChdir,          ///< chdir(a), created if missing when flag kCreate; then getcwd must be inside
-  kFindExe,        ///< the first runnable of the NUL-separated candidates at a; error as exec's
-  kTidy,           ///< close every descriptor that no later step names, but 0..n-1 and the root
-  kReady,          ///< send kReady
-  kAwaitStart,     ///< accept one connection on the start socket `fd`, which replaces status
-  kHook,           ///< run an OCI hook inside: a = path, b = argv, c = env (tables), fd = stdin
-                   ///< memfd, n = timeout in ms (0 none)
-  kCloseFds,       ///< everything from n on is close-on-exec: nothing of ours reaches the payload
-  kExec,           ///< execve of the found program with argv table b, environment table c. A table is
-                   ///< 8-byte aligned uint64_t text offsets, ended by 0; the child makes pointers
-  kHandOver,       ///< wasm: return to the host; once before kReady (the host loads the guest, then
-                   ///< calls run again), once at the end (the host runs the guest). The first carries
-                   ///< the executor's hand-over: n bytes at text offset a, m descriptors from fd on
+  kDeviceNode,         ///< mknod name a in the entered directory: n = mode with type, m = rdev,
+                       ///< uid in c, gid in d
+  kDeviceBind,         ///< attach host device tree `fd` at file a
+  kSymlink,    ///< symlink b named a in the entered directory; an existing one is left alone
+  kMkdirAll,   ///< create directory a (inside root) with mode n if missing
+  kPivot,      ///< pivot_root into the attached root; n != 0: chroot instead; m != 0: the old root
+               ///< is made a slave first
+  kChdirRoot,  ///< chdir("/")
+  kMask,       ///< mask path a: a file by the detached /dev/null tree `fd`, a directory by the
+               ///< detached empty tree with descriptor index n
+  kReadonlyPath,    ///< bind a on itself read-only
+  kRemountRoot,     ///< mount_setattr on "/": set n (read-only root)
+  kHostname,        ///< sethostname(a)
+  kDomainname,      ///< setdomainname(a)
+  kWriteProc,       ///< write b to file a below our own verified procfs handle `fd`
+  kSessionKeyring,  ///< keyctl join session keyring a
+  kConsole,       ///< allocate the pty in the container's devpts, send the master (kConsole), make
+                  ///< it stdio; n: height << 16 | width or 0; m != 0: also /dev/console
+  kStdio,         ///< dup2(fd, n) for n in 0..2
+  kOwnStdio,      ///< fchown of fds 0-2 to uid n, gid m where they are ours to give
+  kUmask,         ///< umask(n)
+  kRlimit,        ///< prlimit(self, n, {soft m, hard in text d as 8 bytes})
+  kNoNewPrivs,    ///< PR_SET_NO_NEW_PRIVS
+  kSeccomp,       ///< install the filter: n sock_filter records at text offset a; m = flags
+  kScheduler,     ///< sched_setattr with the struct at text offset a, n bytes
+  kIoPriority,    ///< ioprio_set(n)
+  kPersonality,   ///< personality(n)
+  kMemoryPolicy,  ///< set_mempolicy(mode n, mask at text offset a, m bits)
+  kAffinity,      ///< sched_setaffinity with the mask at text offset a, n bytes
+  kDropBounding,  ///< drop every capability not in mask n from the bounding set
+  kKeepCaps,      ///< PR_SET_KEEPCAPS n
+  kSetGroups,     ///< setgroups(n ids at text offset a as uint32_t)
+  kSetGid,        ///< setresgid(n)
+  kSetUid,        ///< setresuid(n)
+  kSetCaps,       ///< capset: effective n, permitted m, inheritable at text offset a (uint64_t)
+  kRaiseAmbient,  ///< raise every capability in mask n in the ambient set
+  kChdir,         ///< chdir(a), created if missing when flag kCreate; then getcwd must be inside
+  kFindExe,       ///< the first runnable of the NUL-separated candidates at a; error as exec's
+  kTidy,          ///< close every descriptor that no later step names, but 0..n-1 and the root
+  kReady,         ///< send kReady
+  kAwaitStart,    ///< accept one connection on the start socket `fd`, which replaces status
+  kHook,          ///< run an OCI hook inside: a = path, b = argv, c = env (tables), fd = stdin
+                  ///< memfd, n = timeout in ms (0 none)
+  kCloseFds,      ///< everything from n on is close-on-exec: nothing of ours reaches the payload
+  kExec,      ///< execve of the found program with argv table b, environment table c. A table is
+              ///< 8-byte aligned uint64_t text offsets, ended by 0; the child makes pointers
+  kHandOver,  ///< wasm: return to the host; once before kReady (the host loads the guest, then
+              ///< calls run again), once at the end (the host runs the guest). The first carries
+              ///< the executor's hand-over: n bytes at text offset a, m descriptors from fd on
 };
 
 /// Flags of a step.
 enum StepFlag : uint16_t {
-  kOptional = 1,      ///< a missing object (ENOENT) is no failure
-  kRecursive = 2,     ///< AT_RECURSIVE
-  kCreate = 4,        ///< make the object if it is missing
-  kNoFollow = 8,      ///< the target must be reached without any symlink ("ordinary directory")
-  kTolerate = 16,     ///< a failure is no failure (said by the plan, not guessed)
+  kOptional = 1,   ///< a missing object (ENOENT) is no failure
+  kRecursive = 2,  ///< AT_RECURSIVE
+  kCreate = 4,     ///< make the object if it is missing
+  kNoFollow = 8,   ///< the target must be reached without any symlink ("ordinary directory")
+  kTolerate = 16,  ///< a failure is no failure (said by the plan, not guessed)
 };
 
 /// One step. a, b, c, d and what are byte offsets into Plan text (0: none, text[0] is NUL), fd is an
@@ -99,14 +99,14 @@ struct Step {
   int32_t fd;
   uint32_t a, b, c, d;
   uint64_t n, m;
-  uint32_t what;      ///< the error text of this step, made by the parent: "mount proc on /proc"
+  uint32_t what;  ///< the error text of this step, made by the parent: "mount proc on /proc"
   uint32_t reserved;
 };
 
 /// A frozen plan: one block of memory that needs no relocation, and descriptors beside it.
 struct Header {
-  uint32_t magic;       ///< kMagic
-  uint32_t version;     ///< kVersion: both ends are built together, this says so
+  uint32_t magic;    ///< kMagic
+  uint32_t version;  ///< kVersion: both ends are built together, this says so
   uint32_t step_count;
   uint32_t text_size;
   // Step steps[step_count]; char text[text_size];
@@ -119,7 +119,7 @@ struct View {
   const Header* header;
   const Step* steps;
   const char* text;
-  const int* fds;       ///< descriptors of the plan in this process, by index
+  const int* fds;  ///< descriptors of the plan in this process, by index
   uint32_t fd_count;
 };
 
@@ -131,8 +131,8 @@ enum class MessageKind : uint16_t {
   kConsole,      ///< child to parent, with the pty master
   kSeccomp,      ///< child to parent, with the listener (value: its number in the child)
   kReady,        ///< child to parent: set up, the program was found, waiting for start
-  kFailure,      ///< child to parent or starter: step `step` failed with errno `err`; its error text
-                 ///< (`what`) follows, as the starter has no plan
+  kFailure,  ///< child to parent or starter: step `step` failed with errno `err`; its error text
+             ///< (`what`) follows, as the starter has no plan
   kFailureText,  ///< child to parent: step `step` failed; up to kFailureTextMax bytes follow, value
                  ///< is the exit code that fits (wasm host: a module that cannot be linked)
   kNote,         ///< child to parent: step `step` was tolerated with errno `err` (a warning)
@@ -140,9 +140,9 @@ enum class MessageKind : uint16_t {
 
 /// Points at which the child waits for work that only the parent can do.
 enum class Rendezvous : uint16_t {
-  kIdMaps = 1,       ///< user namespace made: id maps wanted
-  kTimeOffsets,      ///< time namespace made: offsets wanted
-  kRuntimeHooks,     ///< mounts stand, not pivoted: prestart and createRuntime hooks
+  kIdMaps = 1,    ///< user namespace made: id maps wanted
+  kTimeOffsets,   ///< time namespace made: offsets wanted
+  kRuntimeHooks,  ///< mounts stand, not pivoted: prestart and createRuntime hooks
 };
 
 inline constexpr uint32_t kFailureTextMax = 480;

@@ -61,6 +61,7 @@ class LocalFd {
   int get() const noexcept { return fd_; }
   bool ok() const noexcept { return fd_ >= 0; }
   long error() const noexcept { return fd_; }
+
  private:
   int fd_;
 };

@@ -64,7 +64,8 @@ Result<Joining> joining_of(const cgroup::Cgroup* cgroup) {
   return joining;
 }
 
-oci::State first_state(const std::string& id, const Bundle& bundle, const detect::Verdict& verdict) {
+oci::State first_state(const std::string& id, const Bundle& bundle,
+                       const detect::Verdict& verdict) {
   oci::State state;
   state.id = id;
   state.bundle = bundle.path;
@@ -85,13 +86,13 @@ oci::State first_state(const std::string& id, const Bundle& bundle, const detect
 
 /// The seccomp agent's message: one JSON with the listener attached (runtime-spec,
 /// ContainerProcessState).
-Result<void> send_listener(const setup::ParentWork& work, const oci::State& state, UniqueFd listener,
-                           const Process& process) {
+Result<void> send_listener(const setup::ParentWork& work, const oci::State& state,
+                           UniqueFd listener, const Process& process) {
   if (work.seccomp_listener_path.empty()) {
     return fail(Errc::kInvalid, "linux.seccomp.listenerPath is missing and a rule notifies");
   }
   const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  struct sockaddr_un address {};
+  struct sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (!socket || work.seccomp_listener_path.size() >= sizeof address.sun_path) {
     return fail(Errc::kInvalid, "linux.seccomp.listenerPath " + work.seccomp_listener_path);
@@ -109,12 +110,12 @@ Result<void> send_listener(const setup::ParentWork& work, const oci::State& stat
 /// podman, CRI-O and people's scripts tell by this phrase that the set-up was reached.
 Result<Process> in_runcs_words(Result<Process>&& launched) {
   if (launched) return std::move(launched);
-  return std::unexpected(
-      std::move(launched).error().context("unable to start container process"));
+  return std::unexpected(std::move(launched).error().context("unable to start container process"));
 }
 
 Error not_runnable(const detect::Verdict& verdict) {
-  return Error(Errc::kUnsupported, "no executor for " + std::string(detect::to_string(verdict.kind)) +
+  return Error(Errc::kUnsupported, "no executor for " +
+                                       std::string(detect::to_string(verdict.kind)) +
                                        " in this build: " + verdict.path);
 }
 
@@ -155,7 +156,8 @@ struct Runtime::Undo {
 
 Result<setup::ExecPlan> Runtime::plan_exec(const std::string& id, const oci::Spec& spec,
                                            oci::Process& process, int rootfs_fd,
-                                           const cgroup::Cgroup* cgroup, detect::Verdict&& verdict) {
+                                           const cgroup::Cgroup* cgroup,
+                                           detect::Verdict&& verdict) {
   Executor* executor = executor_for(executors_, verdict.kind);
   if (executor == nullptr) return std::unexpected(not_runnable(verdict));
   // A guest gets exactly process.env; a native program also HOME, as everywhere.
@@ -181,9 +183,8 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   TRY(setup::validate(spec));
   auto rootfs = open_at(AT_FDCWD, bundle.rootfs, O_PATH | O_DIRECTORY);
   if (!rootfs) return std::unexpected(std::move(rootfs).error().context("rootfs"));
-  TRY_ASSIGN(detect::Verdict verdict,
-             detect::detect(spec, *spec.process, rootfs->get(), wat_check_, /*mounts_made=*/false,
-                            bundle.dir.get()));
+  TRY_ASSIGN(detect::Verdict verdict, detect::detect(spec, *spec.process, rootfs->get(), wat_check_,
+                                                     /*mounts_made=*/false, bundle.dir.get()));
 
   Undo undo{*this, std::nullopt, nullptr, std::nullopt, first_state(id, bundle, verdict)};
   undo.armed = false;  // nothing made yet: an existing container of this id is somebody else's
@@ -209,7 +210,8 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   if (!options.start_now) {
     TRY_ASSIGN(start, runtime::listen_for_start(*undo.entry));
   }
-  const auto cgroup_paths = undo.cgroup ? undo.cgroup->paths() : std::map<std::string, std::string>();
+  const auto cgroup_paths =
+      undo.cgroup ? undo.cgroup->paths() : std::map<std::string, std::string>();
   TRY_ASSIGN(const Joining joining, joining_of(undo.cgroup.get()));
   setup::PlanInput input{id, spec, *spec.process, host_, exec, bundle.rootfs, cgroup_paths};
   input.cgroup_tasks = joining.self.tasks;
@@ -258,7 +260,8 @@ Result<void> Runtime::start(const std::string& id) {
   TRY_ASSIGN(const Entry entry, store_.find(id));
   TRY_ASSIGN(const oci::State state, entry.load());
   switch (runtime::status_of(entry, state)) {
-    case oci::Status::kCreated: break;
+    case oci::Status::kCreated:
+      break;
     case oci::Status::kRunning:
     case oci::Status::kPaused:
       return fail(Errc::kPrecondition, "cannot start an already running container");
@@ -283,8 +286,9 @@ Result<void> Runtime::start(const std::string& id) {
 Result<void> Runtime::after_start(const oci::Spec& spec, const oci::State& state,
                                   const Process& init) {
   if (spec.hooks.poststart.empty()) return {};
-  auto hooked = hooks::run("poststart", spec.hooks.poststart,
-                           oci::hook_state_json(state, oci::Status::kRunning, state.pid), children_);
+  auto hooked =
+      hooks::run("poststart", spec.hooks.poststart,
+                 oci::hook_state_json(state, oci::Status::kRunning, state.pid), children_);
   if (!hooked) static_cast<void>(send_signal(init, SIGKILL));
   return hooked;
 }
@@ -317,8 +321,8 @@ Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& w
   if (!rootfs) return std::unexpected(std::move(rootfs).error().context("the container's root"));
   TRY_ASSIGN(detect::Verdict verdict,
              detect::detect(spec, process, rootfs->get(), wat_check_, /*mounts_made=*/true));
-  TRY_ASSIGN(const setup::ExecPlan exec, plan_exec(id, spec, process, rootfs->get(), cgroup.get(),
-                                                   std::move(verdict)));
+  TRY_ASSIGN(const setup::ExecPlan exec,
+             plan_exec(id, spec, process, rootfs->get(), cgroup.get(), std::move(verdict)));
   const std::map<std::string, std::string> no_paths;
   TRY_ASSIGN(const Joining joining, joining_of(cgroup.get()));
   setup::PlanInput input{id, spec, process, host_, exec, state.rootfs, no_paths};

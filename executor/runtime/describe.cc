@@ -29,8 +29,8 @@ Result<std::string> Runtime::describe_plan(const std::string& bundle_path, bool 
   }
   // Where the cgroup would be is known only once it is made; a mount of it shows the hierarchy.
   const std::map<std::string, std::string> no_paths;
-  setup::PlanInput input{bundle.path, bundle.spec, *bundle.spec.process, host_,
-                         exec,        bundle.rootfs, no_paths};
+  setup::PlanInput input{bundle.path,   bundle.spec, *bundle.spec.process, host_, exec,
+                         bundle.rootfs, no_paths};
   input.start_socket = 0;  // any: shows the wait, nothing is opened
   TRY_ASSIGN(const setup::Plan plan, setup::make_plan(input));
   return json ? plan.describe_json() : plan.describe();

@@ -16,11 +16,11 @@ namespace {
 constexpr int kDeathTimeoutMs = 10000;  // runc: 100 tries of 100 ms
 
 Result<void> wait_for_end(const Process& process) {
-  struct pollfd poll {process.pidfd.get(), POLLIN, 0};
+  struct pollfd poll{process.pidfd.get(), POLLIN, 0};
   const int n = ::poll(&poll, 1, kDeathTimeoutMs);
   if (n > 0) return {};
-  return fail(Errc::kSystem, "process " + std::to_string(process.pid) +
-                                 " did not end within 10 s of SIGKILL");
+  return fail(Errc::kSystem,
+              "process " + std::to_string(process.pid) + " did not end within 10 s of SIGKILL");
 }
 
 }  // namespace
@@ -77,8 +77,8 @@ Result<std::vector<std::string>> Runtime::remove(const std::string& id, Force fo
   const oci::State state = std::move(*loaded);
   const oci::Status status = runtime::status_of(entry, state);
   if (force == Force::kNo && (status == oci::Status::kRunning || status == oci::Status::kPaused)) {
-    return fail(Errc::kPrecondition, "cannot delete container " + id + " that is not stopped: " +
-                                         oci::to_string(status));
+    return fail(Errc::kPrecondition, "cannot delete container " + id +
+                                         " that is not stopped: " + oci::to_string(status));
   }
   TRY_ASSIGN(const auto cgroup, cgroup::open(state, host_));
   TRY(end_processes(state, cgroup.get()));

@@ -31,7 +31,7 @@ constexpr size_t kConfigLimit = 16 << 20;
 
 /// The address of a socket in a held directory: its own path may be longer than sun_path.
 struct sockaddr_un address_of(const Entry& entry) {
-  struct sockaddr_un address {};
+  struct sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", entry.dir_fd(),
                 kStartSocket);
@@ -104,15 +104,15 @@ Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_ov
 }
 
 Result<void> keep_config(const Entry& entry, const std::string& config) {
-  TRY_ASSIGN(const UniqueFd fd, open_at(entry.dir_fd(), kConfigCopy,
-                                        O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  TRY_ASSIGN(const UniqueFd fd,
+             open_at(entry.dir_fd(), kConfigCopy, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   return write_all(fd.get(), config);
 }
 
 oci::Status status_of(const Entry& entry, const oci::State& state) {
   if (state.pid == 0) return state.exit_code ? oci::Status::kStopped : oci::Status::kCreating;
   if (!find_process(state.pid, state.start_time)) return oci::Status::kStopped;
-  struct stat st {};
+  struct stat st{};
   const bool waiting = ::fstatat(entry.dir_fd(), kStartSocket, &st, AT_SYMLINK_NOFOLLOW) == 0;
   return waiting ? oci::Status::kCreated : oci::Status::kRunning;
 }
@@ -124,7 +124,7 @@ void add_home(oci::Process& process, int rootfs_fd, const oci::Spec& spec) {
   if (set) return;
   std::string home = "/";
   if (const auto file = open_passwd(rootfs_fd, spec)) {
-    struct stat st {};
+    struct stat st{};
     if (::fstat(file->get(), &st) == 0 && S_ISREG(st.st_mode)) {
       if (const auto text = read_all(file->get(), kPasswdLimit)) {
         home = home_in(*text, process.user.uid);
@@ -138,7 +138,8 @@ Result<UniqueFd> listen_for_start(const Entry& entry) {
   UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!socket) return fail_errno(errno, "make the start socket");
   const struct sockaddr_un address = address_of(entry);
-  if (::bind(socket.get(), reinterpret_cast<const struct sockaddr*>(&address), sizeof address) != 0 ||
+  if (::bind(socket.get(), reinterpret_cast<const struct sockaddr*>(&address), sizeof address) !=
+          0 ||
       ::listen(socket.get(), 1) != 0) {
     return fail_errno(errno, "bind the start socket of container " + entry.id());
   }
@@ -171,7 +172,7 @@ Result<void> release_start(const Entry& entry, const Process& init) {
 }
 
 std::string now_rfc3339() {
-  struct timespec now {};
+  struct timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
   // Not gmtime_r: it reads the host's time zone file first.
   const std::chrono::sys_seconds seconds{std::chrono::seconds(now.tv_sec)};
@@ -190,8 +191,8 @@ std::string now_rfc3339() {
 Result<void> write_pid_file(const std::string& path, pid_t pid) {
   const std::string dir(path::dir_name(path));
   TRY_ASSIGN(const UniqueFd fd, open_at(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY));
-  auto written = replace_file_at(fd.get(), std::string(path::base_name(path)), std::to_string(pid),
-                                 0644);
+  auto written =
+      replace_file_at(fd.get(), std::string(path::base_name(path)), std::to_string(pid), 0644);
   if (!written) return std::unexpected(std::move(written).error().context("pid file " + path));
   return {};
 }

@@ -36,13 +36,13 @@ struct CreateOptions {
   bool systemd_cgroup = false;
   bool no_pivot = false;
   bool no_new_keyring = false;
-  int preserve_fds = 0;      ///< descriptors 3 .. 3+n-1 survive exec
-  std::string pid_file;      ///< written before create returns; empty: none
+  int preserve_fds = 0;  ///< descriptors 3 .. 3+n-1 survive exec
+  std::string pid_file;  ///< written before create returns; empty: none
   std::optional<uint32_t> io_uid, io_gid;
-  std::vector<std::string> extra_env;     ///< "K=V", after process.env (LISTEN_FDS, NOTIFY_SOCKET)
-  std::vector<oci::Mount> extra_mounts;   ///< after the spec's mounts (/run/notify)
-  bool start_now = false;    ///< `run`: created and started in one go; poststart hooks included
-  std::string rootfs;        ///< overrides root.path (the shim's mounted bundle rootfs); empty: spec's
+  std::vector<std::string> extra_env;    ///< "K=V", after process.env (LISTEN_FDS, NOTIFY_SOCKET)
+  std::vector<oci::Mount> extra_mounts;  ///< after the spec's mounts (/run/notify)
+  bool start_now = false;  ///< `run`: created and started in one go; poststart hooks included
+  std::string rootfs;  ///< overrides root.path (the shim's mounted bundle rootfs); empty: spec's
 };
 
 struct Created {
@@ -54,7 +54,7 @@ struct Created {
 struct ExecOptions {
   bool ignore_paused = false;
   int preserve_fds = 0;
-  std::string cgroup;      ///< sub-cgroup, runc's --cgroup
+  std::string cgroup;  ///< sub-cgroup, runc's --cgroup
   std::string pid_file;
 };
 

@@ -73,7 +73,8 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Bui
     return found == in.cgroup_paths.end() ? std::string() : found->second;
   };
   if (in.host.cgroup_mode == CgroupMode::kNone) {
-    return fail(Errc::kUnsupported, "mount cgroup on " + target + ": this host has no cgroups mounted");
+    return fail(Errc::kUnsupported,
+                "mount cgroup on " + target + ": this host has no cgroups mounted");
   }
   if (in.host.cgroup_mode == CgroupMode::kUnified) {
     if (own_namespace) {

@@ -31,11 +31,8 @@ struct Link {
   const char* target;
 };
 constexpr Link kLinks[] = {
-    {"ptmx", "pts/ptmx"},
-    {"fd", "/proc/self/fd"},
-    {"stdin", "/proc/self/fd/0"},
-    {"stdout", "/proc/self/fd/1"},
-    {"stderr", "/proc/self/fd/2"},
+    {"ptmx", "pts/ptmx"},          {"fd", "/proc/self/fd"},       {"stdin", "/proc/self/fd/0"},
+    {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"},
 };
 
 std::vector<oci::Device> all_devices(const oci::Spec& spec) {
@@ -59,9 +56,12 @@ std::vector<oci::Device> all_devices(const oci::Spec& spec) {
 
 mode_t type_bits(char type) noexcept {
   switch (type) {
-    case 'b': return S_IFBLK;
-    case 'p': return S_IFIFO;
-    default: return S_IFCHR;
+    case 'b':
+      return S_IFBLK;
+    case 'p':
+      return S_IFIFO;
+    default:
+      return S_IFCHR;
   }
 }
 
@@ -70,9 +70,9 @@ void plan_node(const oci::Device& device, Builder& b) {
   init::Step& s = b.step(kDeviceNode, "make device " + device.path);
   s.a = name;
   s.n = type_bits(device.type) | (device.file_mode.value_or(0666) & 07777);
-  s.m = device.type == 'p' ? 0
-                           : makedev(static_cast<unsigned>(device.major),
-                                     static_cast<unsigned>(device.minor));
+  s.m = device.type == 'p'
+            ? 0
+            : makedev(static_cast<unsigned>(device.major), static_cast<unsigned>(device.minor));
   s.c = device.uid.value_or(0);
   s.d = device.gid.value_or(0);
 }
@@ -111,8 +111,8 @@ void enter(const std::string& directory, Builder& b) {
 
 Result<void> plan_devices(const PlanInput& in, Builder& b) {
   if (dev_is_bound(in.spec)) return {};
-  const bool bind = in.host.in_user_namespace ||
-                    in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
+  const bool bind =
+      in.host.in_user_namespace || in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
   std::map<std::string, std::vector<oci::Device>> by_directory;
   for (oci::Device& device : all_devices(in.spec)) {
     device.path = path::clean("/" + device.path);

@@ -43,7 +43,7 @@ class DirectSpawner final : public Spawner {
  private:
   static Result<Process> clone(const SpawnRequest& request) {
     int pidfd = -1;
-    struct clone_args args {};
+    struct clone_args args{};
     args.flags = request.clone_flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND;
     args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
     args.exit_signal = SIGCHLD;
@@ -102,13 +102,15 @@ class Launch {
       auto written = write_file_at(request_.host.proc_fd.get(), proc("oom_score_adj"),
                                    std::to_string(*work.oom_score_adj));
       if (!written) {
-        return std::unexpected(std::move(written).error().context(
-            "set process.oomScoreAdj " + std::to_string(*work.oom_score_adj)).hint(
-            "lowering it needs CAP_SYS_RESOURCE"));
+        return std::unexpected(
+            std::move(written)
+                .error()
+                .context("set process.oomScoreAdj " + std::to_string(*work.oom_score_adj))
+                .hint("lowering it needs CAP_SYS_RESOURCE"));
       }
     }
     for (const ParentWork::Rlimit& limit : work.rlimits) {
-      const struct rlimit64 value {limit.soft, limit.hard};
+      const struct rlimit64 value{limit.soft, limit.hard};
       if (::prlimit64(process_.pid, static_cast<__rlimit_resource>(limit.resource), &value,
                       nullptr) != 0) {
         return std::unexpected(Error::from_errno(errno, "set " + limit.name + " to " +
@@ -139,7 +141,8 @@ class Launch {
   Result<void> proceed() {
     const Message message{MessageKind::kProceed, 0, 0, 0};
     const ssize_t n = ::send(status_.get(), &message, sizeof message, MSG_NOSIGNAL);
-    if (n >= 0 || errno == EPIPE || errno == ECONNRESET) return {};  // its death is told by the read
+    if (n >= 0 || errno == EPIPE || errno == ECONNRESET)
+      return {};  // its death is told by the read
     return fail_errno(errno, "tell the container's init to go on");
   }
 
@@ -148,7 +151,8 @@ class Launch {
       TRY_ASSIGN(Received received, receive_with_fds(status_.get(), kDatagramMax));
       if (received.data.empty()) return ended(ready_);
       Message message{};
-      if (received.data.size() < sizeof message) return fail(Errc::kInternal, "short message from init");
+      if (received.data.size() < sizeof message)
+        return fail(Errc::kInternal, "short message from init");
       std::memcpy(&message, received.data.data(), sizeof message);
       switch (message.kind) {
         case MessageKind::kFailure:
@@ -171,7 +175,8 @@ class Launch {
           break;
         case MessageKind::kSeccomp:
           if (!request_.on_seccomp || received.fds.empty()) {
-            return fail(Errc::kUnsupported, "the seccomp profile notifies, but has no listenerPath");
+            return fail(Errc::kUnsupported,
+                        "the seccomp profile notifies, but has no listenerPath");
           }
           TRY(request_.on_seccomp(std::move(received.fds.front()), process_));
           break;
@@ -184,8 +189,10 @@ class Launch {
 
   Result<void> reached(init::Rendezvous where) {
     switch (where) {
-      case init::Rendezvous::kIdMaps: return write_id_maps();
-      case init::Rendezvous::kTimeOffsets: return write_time_offsets();
+      case init::Rendezvous::kIdMaps:
+        return write_id_maps();
+      case init::Rendezvous::kTimeOffsets:
+        return write_time_offsets();
       case init::Rendezvous::kRuntimeHooks:
         return request_.run_hooks ? request_.run_hooks(process_) : Result<void>();
     }
@@ -205,14 +212,15 @@ class Launch {
   Result<void> write_time_offsets() {
     std::string text;
     for (const auto& [clock, offset] : request_.plan.parent.time_offsets) {
-      text += clock + " " + std::to_string(offset.secs) + " " + std::to_string(offset.nanosecs) + "\n";
+      text +=
+          clock + " " + std::to_string(offset.secs) + " " + std::to_string(offset.nanosecs) + "\n";
     }
     return write_file_at(request_.host.proc_fd.get(), proc("timens_offsets"), text);
   }
 
   /// End of file: exec has happened (close-on-exec), or init is dead without a word.
   Result<void> ended(bool ready) {
-    struct pollfd poll {process_.pidfd.get(), POLLIN, 0};
+    struct pollfd poll{process_.pidfd.get(), POLLIN, 0};
     const bool dead = ::poll(&poll, 1, ready ? 0 : 1000) > 0;
     if (ready && request_.wait_for_exec) return {};
     std::string text = "container init ended before it was ready";
@@ -252,7 +260,8 @@ Error failure_of(std::string_view datagram) {
   if (is_lookup) {
     // The wording of Go's os/exec, which callers of runc match on.
     std::string wording(text);
-    if (message.err == ENOENT) return Error(Errc::kNotFound, wording + ": no such file or directory");
+    if (message.err == ENOENT)
+      return Error(Errc::kNotFound, wording + ": no such file or directory");
     if (message.err == EACCES) return Error(Errc::kInvalid, wording + ": permission denied");
     if (message.err == EISDIR) return Error(Errc::kInvalid, wording + ": is a directory");
   }
@@ -263,7 +272,8 @@ Error failure_of(std::string_view datagram) {
     return std::move(error).hint("must be mounted on ordinary directory");
   }
   if (text.starts_with("chdir to cwd") && message.err == EXDEV) {
-    return Error(Errc::kInvalid, std::string(text) + ": the directory lies outside the container's root");
+    return Error(Errc::kInvalid,
+                 std::string(text) + ": the directory lies outside the container's root");
   }
   return error;
 }
@@ -280,8 +290,7 @@ Result<Process> launch(const LaunchRequest& request) {
   SpawnRequest spawn{request.plan};
   spawn.clone_flags = request.plan.clone_flags;
   spawn.cgroup_fd = request.clone_into;
-  spawn.pid_namespace_fd =
-      request.plan.pid_namespace_fd ? request.plan.pid_namespace_fd.get() : -1;
+  spawn.pid_namespace_fd = request.plan.pid_namespace_fd ? request.plan.pid_namespace_fd.get() : -1;
   spawn.preserve_fds = request.preserve_fds;
   spawn.status_fd = childs.get();
   Result<Process> process = [&] {

@@ -17,16 +17,16 @@
 namespace amphora::setup {
 
 struct LaunchRequest {
-  Plan& plan;                    ///< its sources are open
+  Plan& plan;  ///< its sources are open
   const Host& host;
   const cgroup::Cgroup* cgroup;  ///< asked why a child died without a word; null: none
   Children& children;
-  bool place = false;            ///< the parent places the child in `cgroup` (a new systemd scope)
-  int clone_into = -1;           ///< unified cgroup to be born in (borrowed); -1: none. The rest of the
-                                 ///< cgroups is the plan's (join-cgroup)
-  Spawner* spawner = nullptr;    ///< null: clone3 of this process
+  bool place = false;   ///< the parent places the child in `cgroup` (a new systemd scope)
+  int clone_into = -1;  ///< unified cgroup to be born in (borrowed); -1: none. The rest of the
+                        ///< cgroups is the plan's (join-cgroup)
+  Spawner* spawner = nullptr;  ///< null: clone3 of this process
   int preserve_fds = 0;
-  bool wait_for_exec = false;    ///< exec: return when the program runs, not when it is ready
+  bool wait_for_exec = false;  ///< exec: return when the program runs, not when it is ready
   /// Called once the process exists and before it may go on: the state with its pid is saved here,
   /// so that a killed creator leaves something that can be cleaned.
   std::function<Result<void>(const Process&)> on_spawned = nullptr;

@@ -54,8 +54,7 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   const bool wasm = !in.exec.handover.empty();
   const bool late_filter = in.process.no_new_privileges;
   // Before the limits: a small RLIMIT_NOFILE must not meet the descriptors of the set-up.
-  b.step(kTidy, "close what only the set-up needed").n =
-      static_cast<uint64_t>(3 + in.preserve_fds);
+  b.step(kTidy, "close what only the set-up needed").n = static_cast<uint64_t>(3 + in.preserve_fds);
   if (late_filter) b.step(kNoNewPrivs, "set no_new_privs");
   TRY(plan_limits(in, b));
   // The parent's share (cgroups, rlimits) has been going on meanwhile; from here on it counts.
@@ -100,7 +99,8 @@ Result<Plan> make_plan(const PlanInput& in) {
     TRY(plan_rootfs(in, b));
     TRY(plan_mounts(in, b));
     const oci::Hooks& hooks = in.spec.hooks;
-    if (!hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty()) {
+    if (!hooks.prestart.empty() || !hooks.create_runtime.empty() ||
+        !hooks.create_container.empty()) {
       // Hooks inside wait here too: their state on stdin needs the pid, which the parent writes.
       b.plan().parent.runtime_hooks = true;
       b.step(kRendezvous, "wait for the runtime's hooks").n =

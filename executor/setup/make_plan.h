@@ -20,17 +20,17 @@ namespace amphora::setup {
 struct PlanInput {
   const std::string& id;
   const oci::Spec& spec;
-  const oci::Process& process;     ///< init's, or the one to exec
+  const oci::Process& process;  ///< init's, or the one to exec
   const Host& host;
   const ExecPlan& exec;
-  const std::string& rootfs;       ///< absolute path on the host
+  const std::string& rootfs;  ///< absolute path on the host
   /// The container's own cgroup below each hierarchy's mount, by controllers ("" = unified).
   const std::map<std::string, std::string>& cgroup_paths;
   /// Tasks files of v1 hierarchies (borrowed), which the child enters by itself.
   std::span<const UniqueFd> cgroup_tasks = {};
   bool placed_by_parent = false;  ///< the parent places the child instead (a new systemd scope)
-  int stdio[3] = {-1, -1, -1};     ///< borrowed; -1: the caller's own
-  int start_socket = -1;           ///< borrowed listener; -1: no waiting for start
+  int stdio[3] = {-1, -1, -1};    ///< borrowed; -1: the caller's own
+  int start_socket = -1;          ///< borrowed listener; -1: no waiting for start
   int preserve_fds = 0;
   bool no_pivot = false;
   bool no_new_keyring = false;
@@ -54,20 +54,20 @@ uint64_t clone_flag(oci::NamespaceKind kind) noexcept;
 const char* to_string(oci::NamespaceKind kind) noexcept;
 
 // ---- The parts, in the order in which make_plan calls them. Each appends its steps.
-void plan_cgroups(const PlanInput& in, Builder& b);              // namespaces.cc
-Result<void> plan_namespaces(const PlanInput& in, Builder& b);   // namespaces.cc
-Result<void> plan_rootfs(const PlanInput& in, Builder& b);       // mounts.cc
-Result<void> plan_mounts(const PlanInput& in, Builder& b);       // mounts.cc
+void plan_cgroups(const PlanInput& in, Builder& b);             // namespaces.cc
+Result<void> plan_namespaces(const PlanInput& in, Builder& b);  // namespaces.cc
+Result<void> plan_rootfs(const PlanInput& in, Builder& b);      // mounts.cc
+Result<void> plan_mounts(const PlanInput& in, Builder& b);      // mounts.cc
 Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount,
-                               Builder& b);                      // cgroup_mount.cc
-Result<void> plan_devices(const PlanInput& in, Builder& b);      // devices.cc
-void plan_pivot(const PlanInput& in, Builder& b);                // mounts.cc
-void plan_late_mounts(const PlanInput& in, Builder& b);          // mounts.cc
-void plan_names(const PlanInput& in, Builder& b);                // process.cc: hostname, sysctls
-Result<void> plan_identity(const PlanInput& in, Builder& b);     // process.cc: labels, umask
-Result<void> plan_limits(const PlanInput& in, Builder& b);       // process.cc: rlimits, oom, scheduler
+                               Builder& b);                   // cgroup_mount.cc
+Result<void> plan_devices(const PlanInput& in, Builder& b);   // devices.cc
+void plan_pivot(const PlanInput& in, Builder& b);             // mounts.cc
+void plan_late_mounts(const PlanInput& in, Builder& b);       // mounts.cc
+void plan_names(const PlanInput& in, Builder& b);             // process.cc: hostname, sysctls
+Result<void> plan_identity(const PlanInput& in, Builder& b);  // process.cc: labels, umask
+Result<void> plan_limits(const PlanInput& in, Builder& b);    // process.cc: rlimits, oom, scheduler
 Result<void> plan_credentials(const PlanInput& in, Builder& b,
-                              bool is_exec);                     // process.cc: caps, ids, cwd
+                              bool is_exec);                          // process.cc: caps, ids, cwd
 void plan_stdio(const PlanInput& in, Builder& b, bool console_node);  // process.cc
 void plan_hooks(const std::vector<oci::Hook>& hooks, const char* kind, Builder& b);  // process.cc
 

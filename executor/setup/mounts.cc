@@ -19,10 +19,10 @@ struct Propagation {
   uint64_t flags;
 };
 constexpr Propagation kPropagations[] = {
-    {"", MS_SLAVE | MS_REC},         {"rslave", MS_SLAVE | MS_REC},
-    {"slave", MS_SLAVE},             {"rprivate", MS_PRIVATE | MS_REC},
-    {"private", MS_PRIVATE},         {"rshared", MS_SHARED | MS_REC},
-    {"shared", MS_SHARED},           {"runbindable", MS_UNBINDABLE | MS_REC},
+    {"", MS_SLAVE | MS_REC},       {"rslave", MS_SLAVE | MS_REC},
+    {"slave", MS_SLAVE},           {"rprivate", MS_PRIVATE | MS_REC},
+    {"private", MS_PRIVATE},       {"rshared", MS_SHARED | MS_REC},
+    {"shared", MS_SHARED},         {"runbindable", MS_UNBINDABLE | MS_REC},
     {"unbindable", MS_UNBINDABLE},
 };
 
@@ -30,8 +30,8 @@ Result<uint64_t> root_propagation(const oci::Spec& spec) {
   for (const Propagation& entry : kPropagations) {
     if (spec.linux_.rootfs_propagation == entry.name) return entry.flags;
   }
-  return fail(Errc::kInvalid, "linux.rootfsPropagation: unknown value " +
-                                  spec.linux_.rootfs_propagation);
+  return fail(Errc::kInvalid,
+              "linux.rootfsPropagation: unknown value " + spec.linux_.rootfs_propagation);
 }
 
 /// What a cloned tree gets before its own options: the host's unmounts still reach it as a slave,
@@ -62,7 +62,8 @@ void plan_propagation(const oci::Mount& mount, const MountOptions& options, Buil
 Result<void> plan_bind(const PlanInput& in, const oci::Mount& mount, const MountOptions& options,
                        Builder& b) {
   if (options.idmap) {
-    return fail(Errc::kUnsupported, noun(mount) + ": id-mapped mounts are not supported by this version");
+    return fail(Errc::kUnsupported,
+                noun(mount) + ": id-mapped mounts are not supported by this version");
   }
   TRY_ASSIGN(const uint64_t root, root_propagation(in.spec));
   Source source;
@@ -161,9 +162,9 @@ Result<void> plan_rootfs(const PlanInput& in, Builder& b) {
   const bool shared = (propagation & MS_SHARED) != 0;
   init::Step& s = b.step(kPropagation, "keep the container's mounts from the host");
   s.a = slash;
-  s.n = shared ? static_cast<uint64_t>(MS_PRIVATE)
-               : (propagation & MS_PRIVATE) != 0 ? static_cast<uint64_t>(MS_PRIVATE | MS_REC)
-                                                 : static_cast<uint64_t>(MS_SLAVE | MS_REC);
+  s.n = shared                            ? static_cast<uint64_t>(MS_PRIVATE)
+        : (propagation & MS_PRIVATE) != 0 ? static_cast<uint64_t>(MS_PRIVATE | MS_REC)
+                                          : static_cast<uint64_t>(MS_SLAVE | MS_REC);
   Source root;
   root.kind = Source::Kind::kTree;
   root.path = in.rootfs;

@@ -37,8 +37,8 @@ void plan_join(const oci::Namespace& ns, Builder& b) {
   source.what = std::string("namespace ") + to_string(ns.kind);
   source.n = clone_flag(ns.kind);
   const int32_t fd = b.source(std::move(source));
-  init::Step& s = b.step(kSetNamespace,
-                         std::string("join ") + to_string(ns.kind) + " namespace " + ns.path);
+  init::Step& s =
+      b.step(kSetNamespace, std::string("join ") + to_string(ns.kind) + " namespace " + ns.path);
   s.fd = fd;
   s.n = clone_flag(ns.kind);
 }
@@ -129,7 +129,8 @@ Result<void> plan_namespaces(const PlanInput& in, Builder& b) {
     b.step(kBecomeRoot, "become root of the user namespace");
   }
   for (const oci::Namespace& ns : in.spec.linux_.namespaces) {
-    if (ns.path.empty() || ns.kind == NamespaceKind::kPid || ns.kind == NamespaceKind::kUser) continue;
+    if (ns.path.empty() || ns.kind == NamespaceKind::kPid || ns.kind == NamespaceKind::kUser)
+      continue;
     plan_join(ns, b);
   }
   if (joins_user) plan_joined_user(in, b, made_later);
@@ -139,7 +140,8 @@ Result<void> plan_namespaces(const PlanInput& in, Builder& b) {
     b.step(kSessionKeyring, "join the session keyring").a = name;
   }
   if (has_new(in.spec, NamespaceKind::kTime)) plan_time(in, b);
-  if (has_new(in.spec, NamespaceKind::kNetwork)) b.step(kLoopbackUp, "bring up the loopback device");
+  if (has_new(in.spec, NamespaceKind::kNetwork))
+    b.step(kLoopbackUp, "bring up the loopback device");
   if ((made & CLONE_NEWCGROUP) != 0) plan_cgroup_namespace(in, b);
   return {};
 }

@@ -33,12 +33,12 @@ struct Source {
   };
   Kind kind = Kind::kGiven;
   std::string path;
-  std::string what;       ///< for errors: "bind source /x of mount /y"
+  std::string what;  ///< for errors: "bind source /x of mount /y"
   bool recursive = false;
   bool no_follow = false;
-  uint64_t attr_set = 0, attr_clr = 0;      ///< top mount
-  uint64_t rec_set = 0, rec_clr = 0;        ///< whole tree
-  std::vector<uint64_t> propagation;        ///< MS_SHARED, ..., each with or without MS_REC
+  uint64_t attr_set = 0, attr_clr = 0;  ///< top mount
+  uint64_t rec_set = 0, rec_clr = 0;    ///< whole tree
+  std::vector<uint64_t> propagation;    ///< MS_SHARED, ..., each with or without MS_REC
   uint64_t n = 0;
   int borrowed = -1;
   UniqueFd fd;
@@ -81,8 +81,8 @@ class Plan {
   /// The same as JSON: [{"step":12,"op":"mount-fs","what":"..."}].
   std::string describe_json() const;
 
-  uint64_t clone_flags = 0;      ///< CLONE_NEW* for clone3
-  std::string pid_namespace;     ///< path to join around clone3, empty: none
+  uint64_t clone_flags = 0;   ///< CLONE_NEW* for clone3
+  std::string pid_namespace;  ///< path to join around clone3, empty: none
   UniqueFd pid_namespace_fd;
   ParentWork parent;
   std::vector<Source> sources;

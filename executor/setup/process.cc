@@ -80,8 +80,8 @@ void plan_ids(const PlanInput& in, Builder& b) {
   s.a = groups;
   s.n = user.additional_gids.size();
   // In a user namespace setgroups may be denied; without groups to set that is no failure.
-  const bool in_userns = in.host.in_user_namespace ||
-                         in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
+  const bool in_userns =
+      in.host.in_user_namespace || in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
   if (user.additional_gids.empty() && in_userns) s.flags = init::kTolerate;
   if (user.gid != 0) b.step(kSetGid, "set gid " + std::to_string(user.gid)).n = user.gid;
   if (user.uid != 0) b.step(kSetUid, "set uid " + std::to_string(user.uid)).n = user.uid;
@@ -152,8 +152,8 @@ Result<void> plan_limits(const PlanInput& in, Builder& b) {
       continue;
     }
     const uint32_t hard = b.word(limit.hard);
-    init::Step& s = b.step(kRlimit, "set " + limit.type + " to " + std::to_string(limit.soft) + ":" +
-                                        std::to_string(limit.hard));
+    init::Step& s = b.step(kRlimit, "set " + limit.type + " to " + std::to_string(limit.soft) +
+                                        ":" + std::to_string(limit.hard));
     s.n = static_cast<uint64_t>(resource);
     s.m = limit.soft;
     s.d = hard;

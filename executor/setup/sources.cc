@@ -70,7 +70,8 @@ Result<UniqueFd> open_namespace(const Source& source) {
     return fail(Errc::kInvalid, source.what + ": " + source.path + " is not a namespace");
   }
   if (static_cast<uint64_t>(type) != source.n) {
-    return fail(Errc::kInvalid, source.what + ": " + source.path + " is a namespace of another type");
+    return fail(Errc::kInvalid,
+                source.what + ": " + source.path + " is a namespace of another type");
   }
   return fd;
 }
@@ -80,7 +81,7 @@ Result<UniqueFd> open_null(const Source& source) {
   UniqueFd tree(sys::open_tree(AT_FDCWD, "/dev/null",
                                OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW));
   if (!tree) return fail_errno(errno, "open /dev/null for " + source.what);
-  struct stat st {};
+  struct stat st{};
   if (::fstat(tree.get(), &st) != 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
     return fail(Errc::kPrecondition, "the host's /dev/null is not the null device");
   }
@@ -94,9 +95,9 @@ Result<UniqueFd> open_empty(const Source& source) {
       sys::fsconfig(fs.get(), kFsCreate, nullptr, nullptr, 0) != 0) {
     return fail_errno(errno, "make an empty directory for " + source.what);
   }
-  UniqueFd mount(sys::fsmount(fs.get(), FSMOUNT_CLOEXEC,
-                              MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-                                  MOUNT_ATTR_NOEXEC));
+  UniqueFd mount(
+      sys::fsmount(fs.get(), FSMOUNT_CLOEXEC,
+                   MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   if (!mount) return fail_errno(errno, "make an empty directory for " + source.what);
   return mount;
 }
@@ -111,15 +112,26 @@ Result<int> open_one(Source& source, int bundle_fd, std::span<const int> handove
   using Kind = Source::Kind;
   Result<UniqueFd> opened = UniqueFd();
   switch (source.kind) {
-    case Kind::kGiven: return source.borrowed;
+    case Kind::kGiven:
+      return source.borrowed;
     case Kind::kHandover:
       AMPHORA_CHECK(source.n < handover.size());
       return handover[source.n];
-    case Kind::kTree: opened = open_tree_source(source, bundle_fd); break;
-    case Kind::kNamespace: opened = open_namespace(source); break;
-    case Kind::kNull: opened = open_null(source); break;
-    case Kind::kEmpty: opened = open_empty(source); break;
-    case Kind::kHookState: opened = open_memory(source); break;
+    case Kind::kTree:
+      opened = open_tree_source(source, bundle_fd);
+      break;
+    case Kind::kNamespace:
+      opened = open_namespace(source);
+      break;
+    case Kind::kNull:
+      opened = open_null(source);
+      break;
+    case Kind::kEmpty:
+      opened = open_empty(source);
+      break;
+    case Kind::kHookState:
+      opened = open_memory(source);
+      break;
   }
   if (!opened) return std::unexpected(std::move(opened).error());
   source.fd = std::move(*opened);

@@ -13,21 +13,27 @@ namespace {
 
 using oci::NamespaceKind;
 
-constexpr std::array kIpcSysctls = {
-    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
-    "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"};
+constexpr std::array kIpcSysctls = {"kernel.msgmax", "kernel.msgmnb",         "kernel.msgmni",
+                                    "kernel.sem",    "kernel.shmall",         "kernel.shmmax",
+                                    "kernel.shmmni", "kernel.shm_rmid_forced"};
 
 /// Files that may be mounted inside /proc, as runc allows them (for programs such as lxcfs).
-constexpr std::array kProcMounts = {
-    "/proc/cpuinfo",   "/proc/diskstats", "/proc/meminfo",
-    "/proc/stat",      "/proc/swaps",     "/proc/uptime",
-    "/proc/loadavg",   "/proc/slabinfo",  "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/crypto/fips_enabled"};
+constexpr std::array kProcMounts = {"/proc/cpuinfo",
+                                    "/proc/diskstats",
+                                    "/proc/meminfo",
+                                    "/proc/stat",
+                                    "/proc/swaps",
+                                    "/proc/uptime",
+                                    "/proc/loadavg",
+                                    "/proc/slabinfo",
+                                    "/proc/sys/kernel/ns_last_pid",
+                                    "/proc/sys/crypto/fips_enabled"};
 
 Result<void> needs(const oci::Spec& spec, NamespaceKind kind, const std::string& member) {
   if (spec.find_namespace(kind) != nullptr) return {};
-  return fail(Errc::kInvalid, member + " needs a " + to_string(kind) +
-                                  " namespace of the container's own, and linux.namespaces has none");
+  return fail(Errc::kInvalid,
+              member + " needs a " + to_string(kind) +
+                  " namespace of the container's own, and linux.namespaces has none");
 }
 
 Result<void> check_sysctl(const oci::Spec& spec, const std::string& key) {
@@ -37,8 +43,8 @@ Result<void> check_sysctl(const oci::Spec& spec, const std::string& key) {
     for (char& c : name) c = c == '/' ? '.' : c == '.' ? '/' : c;
   }
   const std::string member = "linux.sysctl " + key;
-  const bool ipc = std::ranges::find(kIpcSysctls, name) != kIpcSysctls.end() ||
-                   name.starts_with("fs.mqueue.");
+  const bool ipc =
+      std::ranges::find(kIpcSysctls, name) != kIpcSysctls.end() || name.starts_with("fs.mqueue.");
   if (ipc) return needs(spec, NamespaceKind::kIpc, member);
   if (name.starts_with("net.")) return needs(spec, NamespaceKind::kNetwork, member);
   if (name.starts_with("user.")) return needs(spec, NamespaceKind::kUser, member);
@@ -52,7 +58,8 @@ Result<void> check_sysctl(const oci::Spec& spec, const std::string& key) {
 Result<void> check_mount(const oci::Mount& mount) {
   const std::string destination = path::clean("/" + mount.destination);
   if (destination == "/") {
-    return fail(Errc::kInvalid, "mount " + mount.destination + ": the root itself cannot be mounted over");
+    return fail(Errc::kInvalid,
+                "mount " + mount.destination + ": the root itself cannot be mounted over");
   }
   if (!path::is_below(destination, "/proc") ||
       std::ranges::find(kProcMounts, destination) != kProcMounts.end()) {
@@ -60,8 +67,9 @@ Result<void> check_mount(const oci::Mount& mount) {
   }
   // A bind of a real procfs is what containers without a pid namespace of their own use.
   if (destination == "/proc" && (mount.type == "proc" || mount.source == "/proc")) return {};
-  return fail(Errc::kInvalid, "\"" + destination +
-                                  "\" cannot be mounted because it is inside /proc (CVE-2019-16884)");
+  return fail(
+      Errc::kInvalid,
+      "\"" + destination + "\" cannot be mounted because it is inside /proc (CVE-2019-16884)");
 }
 
 /// What the spec defines and this version does not do: refused, never quietly left out.
@@ -81,7 +89,8 @@ Result<void> refuse_unsupported(const oci::Spec& spec) {
 Result<void> validate(const oci::Spec& spec) {
   if (!spec.hostname.empty()) TRY(needs(spec, NamespaceKind::kUts, "hostname"));
   if (!spec.domainname.empty()) TRY(needs(spec, NamespaceKind::kUts, "domainname"));
-  if (!spec.linux_.masked_paths.empty()) TRY(needs(spec, NamespaceKind::kMount, "linux.maskedPaths"));
+  if (!spec.linux_.masked_paths.empty())
+    TRY(needs(spec, NamespaceKind::kMount, "linux.maskedPaths"));
   if (!spec.linux_.readonly_paths.empty()) {
     TRY(needs(spec, NamespaceKind::kMount, "linux.readonlyPaths"));
   }
@@ -96,7 +105,8 @@ Result<void> validate(const oci::Spec& spec) {
   const oci::Namespace* user = spec.find_namespace(NamespaceKind::kUser);
   if (user != nullptr && user->path.empty() &&
       (spec.linux_.uid_mappings.empty() || spec.linux_.gid_mappings.empty())) {
-    return fail(Errc::kInvalid, "a new user namespace needs linux.uidMappings and linux.gidMappings");
+    return fail(Errc::kInvalid,
+                "a new user namespace needs linux.uidMappings and linux.gidMappings");
   }
   if (user == nullptr && (!spec.linux_.uid_mappings.empty() || !spec.linux_.gid_mappings.empty())) {
     return fail(Errc::kInvalid, "linux.uidMappings and gidMappings need a user namespace");

@@ -108,7 +108,8 @@ Result<Entry> Store::create(const std::string& id) {
   auto fd = open_at(dir_.get(), id, kDirFlags);
   if (fd) {
     // A delete that waits for this lock finds the directory again or not at all.
-    if (auto locked = lock(fd->get(), id); !locked) return std::unexpected(std::move(locked).error());
+    if (auto locked = lock(fd->get(), id); !locked)
+      return std::unexpected(std::move(locked).error());
     return Entry(id, std::move(*fd));
   }
   ::unlinkat(dir_.get(), id.c_str(), AT_REMOVEDIR);
@@ -130,8 +131,8 @@ Result<Entry> Store::find(const std::string& id) const {
     TRY_ASSIGN(Entry entry, peek(id));
     TRY(lock(entry.dir_fd(), id));
     // While we waited the holder may have removed it, and another may have made it anew.
-    struct stat held {};
-    struct stat named {};
+    struct stat held{};
+    struct stat named{};
     if (::fstat(entry.dir_fd(), &held) == 0 && held.st_nlink > 0 &&
         ::fstatat(dir_.get(), id.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
         held.st_ino == named.st_ino) {

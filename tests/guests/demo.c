@@ -146,9 +146,12 @@ void named(void) {
 }
 
 static int usage(void) {
-  fputs("commands: echo WORDS, exit N, write FILE WORDS, read FILE, ls DIR, sleep SECONDS, daemon,\n"
-        "          cat, env, args, busy, spin, hog, eat MEBIBYTES, trap, cwd FILE, stat FILE, random,\n"
-        "          true, err, pause\n", stderr);
+  fputs(
+      "commands: echo WORDS, exit N, write FILE WORDS, read FILE, ls DIR, sleep SECONDS, daemon,\n"
+      "          cat, env, args, busy, spin, hog, eat MEBIBYTES, trap, cwd FILE, stat FILE, "
+      "random,\n"
+      "          true, err, pause\n",
+      stderr);
   return 2;
 }
 

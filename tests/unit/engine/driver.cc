@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -20,6 +19,8 @@
 #include <functional>
 #include <map>
 #include <sstream>
+
+#include <gtest/gtest.h>
 
 namespace engine_test {
 namespace {
@@ -45,7 +46,8 @@ struct Shared {
 };
 
 Shared* shared_page() {
-  void* page = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* page =
+      mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   auto* shared = static_cast<Shared*>(page);
   shared->code[0] = shared->code[1] = shared->exit_code = shared->threads = -1;
   return shared;
@@ -140,7 +142,7 @@ void drain(int out, int err, Result* result) {
 }  // namespace
 
 const amphora_engine& runtime() {
-  static const amphora_engine& engine = [] () -> const amphora_engine& {
+  static const amphora_engine& engine = []() -> const amphora_engine& {
     const auto& opened = open_object("libamphora-engine-wasmtime.so");
     char text[200] = "";
     amphora_error error{text, sizeof text};

@@ -5,8 +5,6 @@
 #ifndef AMPHORA_TESTS_UNIT_ENGINE_DRIVER_H_
 #define AMPHORA_TESTS_UNIT_ENGINE_DRIVER_H_
 
-#include <amphora/engine.h>
-
 #include <sys/types.h>
 
 #include <cstdint>
@@ -15,6 +13,8 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include <amphora/engine.h>
 
 namespace engine_test {
 
@@ -48,11 +48,11 @@ struct Job {
   std::vector<std::string> env{};
   std::vector<Directory> directories{};
   std::vector<std::string> options{};
-  std::string input{};       // what stdin gives before its end
-  int stdin_fd = -2;        // given instead of `input`
+  std::string input{};  // what stdin gives before its end
+  int stdin_fd = -2;    // given instead of `input`
   uint64_t memory_limit = 0;
-  bool default_signals = false;  // as a container's set-up leaves them
-  int listen_fd = -1;            // with one, SIGTERM calls the engine's interrupt
+  bool default_signals = false;            // as a container's set-up leaves them
+  int listen_fd = -1;                      // with one, SIGTERM calls the engine's interrupt
   std::function<void(pid_t)> meanwhile{};  // in the test, while the guest runs
 };
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The interface: tables, options, what compile and check say, what load refuses.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/unit/engine/driver.h"
 
@@ -121,7 +122,8 @@ TEST(Load, WhatTheCompilerDidNotMakeIsRefused) {
   dir.write("torn", torn.substr(0, torn.size() / 2));
   const auto text = [&](const char* name) {
     const Result result = run({.artifact = dir.path() + "/" + name});
-    EXPECT_EQ(result.load.code == AMPHORA_ERR_INVALID || result.load.code == AMPHORA_ERR_SYSTEM, true);
+    EXPECT_EQ(result.load.code == AMPHORA_ERR_INVALID || result.load.code == AMPHORA_ERR_SYSTEM,
+              true);
     return result.load.text;
   };
   EXPECT_EQ(text("elf"), "load the artifact: not made by this engine's compiler");

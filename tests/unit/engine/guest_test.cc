@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a guest sees and does: stdio, arguments, directories, memory, exits and traps.
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,6 +8,9 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/unit/engine/driver.h"
 
@@ -58,19 +59,22 @@ TEST(Guest, TrapIsToldWithItsFrames) {
   const Result result = run({.artifact = compile_guest("trap.wat")});
   EXPECT_EQ(result.run.code, AMPHORA_ERR_TRAP);
   EXPECT_EQ(result.run.text, "wasm trap: wasm `unreachable` instruction executed");
-  EXPECT_THAT(result.err, StartsWith("amphora-wasm: wasm trap: wasm `unreachable` instruction executed\n"));
+  EXPECT_THAT(result.err,
+              StartsWith("amphora-wasm: wasm trap: wasm `unreachable` instruction executed\n"));
   EXPECT_THAT(result.err, HasSubstr("trap!inner"));
   EXPECT_THAT(result.err, HasSubstr("trap!outer"));
 }
 
 TEST(Guest, BacktraceCanBeOff) {
-  const Result result = run({.artifact = compile_guest("trap.wat"), .options = {"backtrace", "off"}});
+  const Result result =
+      run({.artifact = compile_guest("trap.wat"), .options = {"backtrace", "off"}});
   EXPECT_EQ(result.run.code, AMPHORA_ERR_TRAP);
   EXPECT_EQ(result.err, "amphora-wasm: wasm trap: wasm `unreachable` instruction executed\n");
 }
 
 TEST(Guest, SignalsOfTheHardwareAreTrapsAfterAReset) {
-  const char* const text = "(memory 1) (func (export \"_start\") (drop (i32.load (i32.const 65536))))";
+  const char* const text =
+      "(memory 1) (func (export \"_start\") (drop (i32.load (i32.const 65536))))";
   const Result result = run({.artifact = compile(text), .default_signals = true});
   EXPECT_EQ(result.wait_status, 0) << "ended by a signal";
   EXPECT_EQ(result.run.code, AMPHORA_ERR_TRAP);
@@ -278,7 +282,8 @@ TEST_F(Demo, RandomIsNotInheritedFromTheZygote) {
 }
 
 TEST(Go, Hello) {
-  if (!std::filesystem::exists(guests_path("hello-go.wasm"))) GTEST_SKIP() << "hello-go.wasm was not built";
+  if (!std::filesystem::exists(guests_path("hello-go.wasm")))
+    GTEST_SKIP() << "hello-go.wasm was not built";
   const Result result = run({.artifact = compile_guest("hello-go.wasm"), .args = {"go", "a b"}});
   EXPECT_EQ(result.run.code, AMPHORA_OK) << result.run.text;
   EXPECT_EQ(result.out, "hello from go\nargv[0] go\nargv[1] a b\n");

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP handlers on a listening socket of loopback: answers, failures of the guest, draining.
 #include <arpa/inet.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/unit/engine/driver.h"
 
@@ -43,7 +44,9 @@ class Http : public ::testing::Test {
     const ssize_t n = recv(fd, answer, sizeof answer, 0);
     return std::string(answer, n > 0 ? static_cast<size_t>(n) : 0);
   }
-  Job job(const std::string& text) const { return {.artifact = compile(text), .listen_fd = listener_}; }
+  Job job(const std::string& text) const {
+    return {.artifact = compile(text), .listen_fd = listener_};
+  }
 
   int listener_ = -1;
   sockaddr_in address_{};
@@ -78,8 +81,7 @@ TEST_F(Http, SpeaksHttp2) {
     const int fd = connected();
     // The preface and an empty SETTINGS frame: the answer is a SETTINGS frame (type 4).
     using namespace std::string_view_literals;
-    const std::string answer =
-        ask(fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"sv);
+    const std::string answer = ask(fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"sv);
     ASSERT_GE(answer.size(), 9u);
     EXPECT_EQ(answer.substr(3, 1), "\x04");
     close(fd);
@@ -99,7 +101,8 @@ TEST_F(Http, ATrapIsA500AndTheServerGoesOn) {
   };
   const Result result = run(what);
   EXPECT_EQ(result.exit_code, 0);
-  EXPECT_THAT(result.err, HasSubstr("amphora-wasm: wasm trap: wasm `unreachable` instruction executed\n"));
+  EXPECT_THAT(result.err,
+              HasSubstr("amphora-wasm: wasm trap: wasm `unreachable` instruction executed\n"));
 }
 
 TEST_F(Http, MemoryIsGivenBackAfterARequest) {

@@ -16,22 +16,22 @@ extern "C" {
 #define AMPHORA_ENGINE_ABI 1u
 
 /* Capabilities. */
-#define AMPHORA_CAP_MODULES 0x1u      /* core modules with WASI preview 1 */
-#define AMPHORA_CAP_COMPONENTS 0x2u   /* components: wasi:cli commands */
-#define AMPHORA_CAP_WAT 0x4u          /* compile takes text */
-#define AMPHORA_CAP_HTTP 0x8u         /* wasi:http/incoming-handler on listen_fd */
-#define AMPHORA_CAP_COMPILE 0x10u     /* compile is present in this object */
+#define AMPHORA_CAP_MODULES 0x1u    /* core modules with WASI preview 1 */
+#define AMPHORA_CAP_COMPONENTS 0x2u /* components: wasi:cli commands */
+#define AMPHORA_CAP_WAT 0x4u        /* compile takes text */
+#define AMPHORA_CAP_HTTP 0x8u       /* wasi:http/incoming-handler on listen_fd */
+#define AMPHORA_CAP_COMPILE 0x10u   /* compile is present in this object */
 #define AMPHORA_CAP_THREADS 0x20u
 #define AMPHORA_CAP_SOCKETS 0x40u
 #define AMPHORA_CAP_NN 0x80u
 
 /* Results of the int functions. */
 #define AMPHORA_OK 0
-#define AMPHORA_ERR_INVALID 1      /* the module is malformed or cannot be linked: exit 126 */
-#define AMPHORA_ERR_NOT_FOUND 2    /* the named export does not exist: exit 127 */
-#define AMPHORA_ERR_TRAP 3         /* the guest trapped: exit 134, text + backtrace were written */
-#define AMPHORA_ERR_UNSUPPORTED 4  /* valid, but this engine or build cannot: exit 126 */
-#define AMPHORA_ERR_SYSTEM 5       /* a system call or a limit of the host: exit 125 */
+#define AMPHORA_ERR_INVALID 1     /* the module is malformed or cannot be linked: exit 126 */
+#define AMPHORA_ERR_NOT_FOUND 2   /* the named export does not exist: exit 127 */
+#define AMPHORA_ERR_TRAP 3        /* the guest trapped: exit 134, text + backtrace were written */
+#define AMPHORA_ERR_UNSUPPORTED 4 /* valid, but this engine or build cannot: exit 126 */
+#define AMPHORA_ERR_SYSTEM 5      /* a system call or a limit of the host: exit 125 */
 
 typedef struct amphora_bytes {
   const uint8_t* data;
@@ -59,25 +59,25 @@ typedef struct amphora_preopen {
 
 typedef struct amphora_guest {
   size_t size;
-  int artifact_fd;           /* what compile wrote, verified by the host; mapped, never written.
+  int artifact_fd;         /* what compile wrote, verified by the host; mapped, never written.
                                 For load only: the engine dups what it keeps */
-  const char* entry;         /* exported function, NULL: _start, or wasi:cli/run, or http handler */
-  const char* const* args;   /* NULL-terminated, args[0] first */
-  const char* const* env;    /* NULL-terminated "K=V" */
+  const char* entry;       /* exported function, NULL: _start, or wasi:cli/run, or http handler */
+  const char* const* args; /* NULL-terminated, args[0] first */
+  const char* const* env;  /* NULL-terminated "K=V" */
   const amphora_preopen* preopens; /* open in run, too; the first is the working directory if its
                                       name is absolute (wasi:cli initial-cwd) */
   size_t preopen_count;
-  int stdio[3];              /* borrowed; -1: closed */
-  int listen_fd;             /* http: a listening TCP socket, -1: none */
-  uint64_t memory_limit;     /* bytes of linear memory in all, 0: no limit of its own */
+  int stdio[3];          /* borrowed; -1: closed */
+  int listen_fd;         /* http: a listening TCP socket, -1: none */
+  uint64_t memory_limit; /* bytes of linear memory in all, 0: no limit of its own */
   const amphora_config* config;
 } amphora_guest;
 
 typedef struct amphora_engine {
   size_t size;
-  uint32_t abi_version;         /* AMPHORA_ENGINE_ABI */
-  const char* name;             /* "wasmtime"; enters the cache key */
-  const char* version;          /* "48.0.8"; enters the cache key */
+  uint32_t abi_version; /* AMPHORA_ENGINE_ABI */
+  const char* name;     /* "wasmtime"; enters the cache key */
+  const char* version;  /* "48.0.8"; enters the cache key */
   uint32_t (*capabilities)(void);
   /* Extra OCI layer media types it understands, NULL-terminated; may be NULL. */
   const char* const* (*layer_types)(void);
@@ -110,4 +110,4 @@ const amphora_engine* amphora_engine_entry(void);
 }
 #endif
 
-#endif  /* AMPHORA_ENGINE_H_ */
+#endif /* AMPHORA_ENGINE_H_ */
