@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // See libc_clone.h. glibc's own fork() cannot take CLONE_PARENT or namespaces; what it does beside the
 // system call is, in a process with one thread and no POSIX timers or queues: the thread id through
-// CLONE_CHILD_SETTID and CLONE_CHILD_CLEARTID, and set_robust_list. Both are done here the same way.
+// CLONE_CHILD_SETTID, set_tid_address and set_robust_list. All are done here the same way.
 #include "wasm/host/libc_clone.h"
 
 #include <errno.h>
@@ -23,22 +23,22 @@ namespace amphora::wasm {
 bool find_libc_thread(LibcThread* thread) noexcept {
   if (::syscall(SYS_get_robust_list, 0, &thread->robust, &thread->robust_size) != 0) return false;
   if (thread->robust == nullptr) return false;
-  int* tid = nullptr;
-  if (::prctl(PR_GET_TID_ADDRESS, &tid, 0, 0, 0) != 0) {
-    // COMPAT(CONFIG_CHECKPOINT_RESTORE off): struct pthread has { pid_t tid; pid_t unused;
-    // void* robust_prev; robust_head } on 64-bit glibc since 2.25. The value tells whether it is so.
-    tid = reinterpret_cast<int*>(static_cast<char*>(thread->robust) - 16);
-  }
-  if (tid == nullptr || *tid != static_cast<int>(::syscall(SYS_gettid))) return false;
-  thread->tid = tid;
-  return true;
+  const auto self = static_cast<int>(::syscall(SYS_gettid));
+  // struct pthread has { pid_t tid; pid_t unused; void* robust_prev; robust_head } on 64-bit glibc
+  // since 2.25. Before 2.43 the tid was also what set_tid_address got; the value tells in either case
+  // whether it is so.
+  int* const near_robust = reinterpret_cast<int*>(static_cast<char*>(thread->robust) - 16);
+  // COMPAT(CONFIG_CHECKPOINT_RESTORE off): the kernel does not tell; then it is taken for the tid.
+  if (::prctl(PR_GET_TID_ADDRESS, &thread->clear, 0, 0, 0) != 0) thread->clear = near_robust;
+  thread->tid = thread->clear != nullptr && *thread->clear == self ? thread->clear : near_robust;
+  return *thread->tid == self;
 }
 
 pid_t clone_for_parent(const LibcThread& thread, uint64_t flags, int cgroup_fd,
                        int* pidfd) noexcept {
   struct clone_args args{};
   // The child shares our parent; exit_signal must be 0 then, and the zygote's own (SIGCHLD) is used.
-  args.flags = flags | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+  args.flags = flags | CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_SETTID;
   args.pidfd = reinterpret_cast<uint64_t>(pidfd);
   args.child_tid = reinterpret_cast<uint64_t>(thread.tid);
   if (cgroup_fd >= 0) {
@@ -51,6 +51,7 @@ pid_t clone_for_parent(const LibcThread& thread, uint64_t flags, int cgroup_fd,
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
   const auto pid = static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof args));
   if (pid == 0) {
+    ::syscall(SYS_set_tid_address, thread.clear);
     // The list is empty here: the zygote holds no robust mutex.
     ::syscall(SYS_set_robust_list, thread.robust, thread.robust_size);
     return 0;
