@@ -2,6 +2,10 @@
 // Errc -> ttrpc code.
 #include "shim/status.h"
 
+#include <string>
+#include <string_view>
+#include <utility>
+
 namespace amphora::ttrpc {
 namespace {
 
@@ -27,8 +31,32 @@ Code to_code(Errc code) noexcept {
   return Code::kInternal;
 }
 
+/// The words of Go's errdefs for a class: older clients of containerd cut them off and put their own
+/// in place, newer ones show the text as it came and people look for them ("...: not found").
+const char* class_words(Errc code) noexcept {
+  switch (code) {
+    case Errc::kNotFound:
+      return ": not found";
+    case Errc::kExists:
+      return ": already exists";
+    case Errc::kPrecondition:
+      return ": failed precondition";
+    case Errc::kInvalid:
+    case Errc::kUnsupported:
+    case Errc::kSystem:
+    case Errc::kInternal:
+      return "";
+  }
+  return "";
+}
+
 }  // namespace
 
-Status to_status(const Error& error) { return {to_code(error.code()), error.what()}; }
+Status to_status(const Error& error) {
+  std::string text = error.what();
+  const std::string_view words = class_words(error.code());
+  if (!text.ends_with(words)) text += words;
+  return {to_code(error.code()), std::move(text)};
+}
 
 }  // namespace amphora::ttrpc

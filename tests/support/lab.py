@@ -195,6 +195,12 @@ class Lab:
     def ctr(self, *args, stdin="", timeout=60):
         return command(["ctr", *args], stdin, timeout, self.env)
 
+    def containerd_major(self):
+        """1 or 2, of the containerd that runs."""
+        words = subprocess.run(["containerd", "--version"], capture_output=True, text=True, check=True).stdout.split()
+        number = next(w.lstrip("v") for w in words if w.lstrip("v")[:1].isdigit())
+        return int(number.split(".")[0])
+
     def new_id(self, word="c"):
         self.numbers[word] = self.numbers.get(word, 0) + 1
         return f"{word}{self.numbers[word]}"
