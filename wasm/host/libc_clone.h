@@ -11,8 +11,8 @@ namespace amphora::wasm {
 
 /// What glibc's struct pthread keeps about the calling thread and a raw clone would leave stale.
 struct LibcThread {
-  int* tid = nullptr;      ///< struct pthread's tid, which raise() and mutexes use
-  int* clear = nullptr;    ///< what glibc gave set_tid_address: the same word, or since 2.43 another
+  int* tid = nullptr;    ///< struct pthread's tid, which raise() and mutexes use
+  int* clear = nullptr;  ///< what glibc gave set_tid_address: the same word, or since 2.43 another
   void* robust = nullptr;  ///< its robust list head, forgotten by the kernel in a new process
   unsigned long robust_size = 0;
 };
