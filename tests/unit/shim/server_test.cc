@@ -114,7 +114,7 @@ TEST_F(ServerTest, ErrorsCarryCodeAndText) {
   client.send_request(1, "svc", "Fail", "");
   const auto answer = client.next();
   EXPECT_EQ(answer.code, 9);
-  EXPECT_EQ(answer.message, "not now");
+  EXPECT_EQ(answer.message, "not now: failed precondition");
 }
 
 TEST_F(ServerTest, AHandlersExceptionIsInternalAndNobodyDies) {
