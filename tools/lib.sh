@@ -41,8 +41,9 @@ stamp() { printf '%s' "$2" > "$cache/stamps/$1"; }
 logged() {
   local name=$1 log rc=0 pid
   shift
+  # By checkout: two of them may build side by side.
   mkdir -p "$cache/logs"
-  log=$cache/logs/${name//[^a-zA-Z0-9]/-}.log
+  log=$cache/logs/${name//[^a-zA-Z0-9]/-}-$(cksum <<<"$top" | cut -d' ' -f1).log
   "$@" > "$log" 2>&1 &
   pid=$!
   ( while sleep 60; do say "  $name: still at it: $(tail -n 1 "$log" | cut -c1-90)"; done ) &

@@ -45,11 +45,21 @@ lab_suite() {  # SUITE PACKAGE TREE CGVIEW
   rm -rf --one-file-system "${work:?}/$1"
 }
 
+# A build that fails is a failed case, and the run still ends with its count.
+built() {  # WHAT [OPTION...]
+  local what=$1
+  shift
+  "$top/tools/build.sh" "$@" || {
+    python3 "$top/tools/count.py" --fail build "the $what build fails" "$results"
+    python3 "$top/tools/count.py" "$results"
+    exit 1
+  }
+}
 if wants unit || wants golden; then
-  "$top/tools/build.sh" --dev amphora_tests
+  built dev --dev amphora_tests
 fi
 if wants root || wants cli || wants cli-v2 || wants shim || wants shim2 || wants lint; then
-  "$top/tools/build.sh"
+  built release
 fi
 for suite in "${suites[@]}"; do
   case "$suite" in
@@ -60,7 +70,10 @@ for suite in "${suites[@]}"; do
     root)
       if [ "$(id -u)" != 0 ]; then skip_suite root "needs root"; continue; fi
       say "root tests"
-      "$top/tools/build.sh" --release amphora_tests > /dev/null
+      if ! "$top/tools/build.sh" --release amphora_tests > /dev/null; then
+        python3 "$top/tools/count.py" --fail root "the root tests do not build" "$results"
+        continue
+      fi
       mkdir -p "$work/root"
       SRC=$top LAB=$work/root "$top/tests/support/inroot.sh" / \
         python3 "$top/tools/gtests.py" root "$top/build/release" /mnt/lab/results "${words[@]}" || true
