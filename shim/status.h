@@ -27,7 +27,7 @@ enum class Code : int32_t {
 
 struct Status {
   Code code = Code::kOk;
-  std::string message;  ///< the human reason alone: containerd appends the kind's words itself
+  std::string message;  ///< the human reason; to_status ends it with the words of its class
 };
 
 Status to_status(const Error& error);
