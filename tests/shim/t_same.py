@@ -31,7 +31,10 @@ def masked(line):
 
 def cgroup_mount(line):
     """A cgroup mount without its propagation: runc binds them from the host as slaves, ours are private
-    (nothing is ever mounted there). The tmpfs above them is read-only with us."""
+    (nothing is ever mounted there). The tmpfs above them is read-only with us. On v2 without a cgroup
+    namespace runc shows the whole hierarchy, we the container's own part, as both do on v1."""
+    if " /sys/fs/cgroup " in line and " - cgroup2 " in line:
+        line = line[line.index(" /sys/fs/cgroup "):]
     if " /sys/fs/cgroup" in line and (" - cgroup" in line or " - tmpfs" in line):
         return re.sub(r"(/sys/fs/cgroup) (rw|ro),", r"\1 ", re.sub(r" (master|shared):N", "", line))
     return line
