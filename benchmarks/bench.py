@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.dont_write_bytecode = True
@@ -106,7 +107,7 @@ def section_ctr():
 
 def section_rpc():
     print("\nthe shim's RPCs, without ctr and containerd (one shim, one container after another)")
-    shims, times = {}, {}
+    shims, times, logs = {}, {}, []
     variants = {"runc.v2, native": ("containerd-shim-runc-v2", ["/bin/true0"]),
                 "amphora, native": ("containerd-shim-amphora-v1", ["/bin/true0"]),
                 "amphora, wasm": ("containerd-shim-amphora-v1", ["/app.wasm", "true"])}
@@ -114,6 +115,11 @@ def section_rpc():
         key = re.sub(r"\W+", "-", name)
         # A first container keeps the shim alive, as a pod's sandbox does.
         keeper = made_bundle("keeper-" + key, ["/bin/demo", "pause"], "keeper-" + key)
+        # A shim wants the log FIFO that containerd makes, and somebody at its other end.
+        log = keeper + "/log"
+        if not os.path.exists(log):
+            os.mkfifo(log)
+        logs.append(os.open(log, os.O_RDWR | os.O_NONBLOCK))
         client = ttrpc.Client(ttrpc.start_shim(binary, keeper, "keeper-" + key, lab.namespace, L.SOCKET, lab.env))
         client.call("Create", (1, "keeper-" + key), (2, keeper))
         client.call("Start", (1, "keeper-" + key))
@@ -225,6 +231,7 @@ def main():
             except Exception as error:  # a section that cannot run is told, the others still run
                 failed = True
                 print(f"  section {name} failed: {type(error).__name__}: {error}")
+                traceback.print_exc()
     finally:
         lab.stop()
     print("\nbars: " + "; ".join(f"{text} {value:.2f}/{limit} {'met' if good else 'MISSED'}"
