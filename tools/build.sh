@@ -28,7 +28,7 @@ if [ "$preset" = release ]; then
     say "first build of the wasm engine: about 16 minutes on two cores (kept in $cache/cargo)"
   fi
 fi
-todo=$(ninja -C "$dir" -n "${targets[@]}" 2>/dev/null | grep -c '^\[' || true)
+todo=$(ninja -C "$dir" -n "${targets[@]}" 2>/dev/null | grep -c '^\[[1-9]' || true)
 [ "$todo" = 0 ] || { say "building $preset: ${targets[*]:-all} ($todo steps, $jobs at a time)"
   logged "build $preset" ninja -k 20 -C "$dir" -j "$jobs" "${targets[@]}"; }
 say "$preset build is up to date in build/$preset"
