@@ -5,12 +5,27 @@ listed, counts their cases one by one into RESULTS."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 
 
-def rows_of(report, suite, target):
+def skip_reasons(output):
+    """{case: reason} from what a test program printed; Debian's GoogleTest leaves them out of its report."""
+    reasons, lines = {}, []
+    for line in output.splitlines():
+        m = re.match(r"\[  SKIPPED \] ([^ ,]+)", line)
+        if m and lines:
+            reasons.setdefault(m[1], " ".join(lines))
+        if line.startswith("["):
+            lines = []
+        elif not re.match(r".*: Skipped$", line) and line.strip():
+            lines.append(line.strip())
+    return reasons
+
+
+def rows_of(report, suite, target, reasons):
     for group in report.get("testsuites", []):
         for case in group["testsuite"]:
             text, result = "", "passed"
@@ -19,7 +34,7 @@ def rows_of(report, suite, target):
                 text = "; ".join(f["failure"].replace("\n", " ")[:600] for f in case["failures"])
             elif case["result"] == "SKIPPED":
                 result = "skipped"
-                text = " ".join(s.get("message", "").strip() for s in case.get("skipped", [])) or "no reason given"
+                text = reasons.get(f"{group['name']}.{case['name']}", "no reason given")
             elif case["status"] == "NOTRUN":
                 continue
             yield {"suite": suite, "case": f"{target}:{group['name']}.{case['name']}", "result": result,
@@ -38,17 +53,18 @@ def main():
         if its_kind != kind:
             continue
         with tempfile.NamedTemporaryFile(suffix=".json") as report:
-            argv = [path, "--gtest_output=json:" + report.name, "--gtest_brief=1"]
+            argv = [path, "--gtest_output=json:" + report.name]
             if words:
                 argv.append("--gtest_filter=" + ":".join(f"*{w}*" for w in words))
             try:
                 r = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=300,
                                    check=False, cwd=build)
-                tail, code = (r.stdout + r.stderr).decode(errors="replace")[-3000:], r.returncode
+                output, code = (r.stdout + b"\n" + r.stderr).decode(errors="replace"), r.returncode
             except (OSError, subprocess.TimeoutExpired) as error:
-                tail, code = str(error), -1
+                output, code = str(error), -1
+            tail = output[-3000:]
             try:
-                rows = list(rows_of(json.load(report), kind, target))
+                rows = list(rows_of(json.load(report), kind, target, skip_reasons(output)))
             except ValueError:
                 rows = []
             # A crash or a leak has no case of its own; it is one failure all the same.
