@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-oci::Process process(std::vector<std::string> env, std::string cwd = "/work") {
+oci::Process process(std::vector<std::string> env, std::string cwd = "/srv") {
   oci::Process out;
   out.env = std::move(env);
   out.cwd = std::move(cwd);
@@ -33,9 +33,9 @@ oci::Process process(std::vector<std::string> env, std::string cwd = "/work") {
 
 TEST(CandidatePaths, FollowPathAndCwd) {
   EXPECT_THAT(candidate_paths(process({"PATH=/a:/b/"}), "x"), ElementsAre("/a/x", "/b/x"));
-  EXPECT_THAT(candidate_paths(process({"PATH=:rel"}), "x"), ElementsAre("/work/x", "/work/rel/x"));
-  EXPECT_THAT(candidate_paths(process({"PATH="}), "x"), ElementsAre("/work/x"));
-  EXPECT_THAT(candidate_paths(process({"PATH=/a"}), "./x"), ElementsAre("/work/./x"));
+  EXPECT_THAT(candidate_paths(process({"PATH=:rel"}), "x"), ElementsAre("/srv/x", "/srv/rel/x"));
+  EXPECT_THAT(candidate_paths(process({"PATH="}), "x"), ElementsAre("/srv/x"));
+  EXPECT_THAT(candidate_paths(process({"PATH=/a"}), "./x"), ElementsAre("/srv/./x"));
   EXPECT_THAT(candidate_paths(process({"PATH=/a"}), "/x"), ElementsAre("/x"));
   EXPECT_THAT(candidate_paths(process({"PATH=/a"}, "/"), "d/x"), ElementsAre("/d/x"));
   EXPECT_THAT(candidate_paths(process({"PATH=/a"}), ""), ElementsAre());
