@@ -54,8 +54,6 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
       return bind(c, s);
     case Op::kAttachInDir:
       return attach_in_dir(c, s);
-    case Op::kBindPath:
-      return bind_path(c, s);
     case Op::kRemount:
       return remount(c, s);
     case Op::kTargetPropagation:
@@ -66,12 +64,8 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
       return bind(c, s);
     case Op::kSymlink:
       return make_symlink(c, s);
-    case Op::kMkdirAll:
-      return mkdir_all(c, s);
     case Op::kPivot:
       return pivot(c, s);
-    case Op::kChdirRoot:
-      return call(SYS_chdir, "/");
     case Op::kMask:
       return mask(c, s);
     case Op::kReadonlyPath:
@@ -112,10 +106,6 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
     }
     case Op::kMemoryPolicy:
       return call(SYS_set_mempolicy, s.n, s.m != 0 ? c.text(s.a) : nullptr, s.m);
-    case Op::kAffinity: {
-      const long result = call(SYS_sched_setaffinity, 0, s.n, c.text(s.a));
-      return result < 0 ? result : 0;
-    }
     case Op::kDropBounding:
       return drop_bounding(c, s);
     case Op::kKeepCaps:

@@ -89,20 +89,6 @@ long attach_in_dir(const Context& c, const Step& s) noexcept {
   return call(SYS_move_mount, c.fd(s), "", c.walk.dir_fd, name, MOVE_MOUNT_F_EMPTY_PATH);
 }
 
-/// Rootless: the parent may not clone mounts, this namespace's owner may. The path is the host's,
-/// looked up in our copy of its mounts.
-long bind_path(const Context& c, const Step& s) noexcept {
-  const LocalFd tree(
-      call(SYS_open_tree, AT_FDCWD, c.text(s.c),
-           static_cast<uint32_t>(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC) | recursive(s)));
-  if (!tree.ok()) return tree.error();
-  const long set = s.n != 0 || s.m != 0 ? set_attr(tree.get(), recursive(s), s.n, s.m, 0) : 0;
-  if (set < 0) return set;
-  if (*c.text(s.a) == '\0') return attach_root(c, s);
-  const LocalFd target(resolve_or_make(c.walk, c.text(s.a), is_file(tree.get()), s.flags));
-  return target.ok() ? attach(tree.get(), target.get()) : target.error();
-}
-
 long remount(const Context& c, const Step& s) noexcept {
   if (s.a == 0) return set_attr(c.walk.dir_fd, recursive(s), s.n, s.m, s.b);
   const LocalFd target(resolve(c.walk, c.text(s.a), s.flags, kPathFlags));

@@ -184,11 +184,6 @@ long make_symlink(const Context& c, const Step& s) noexcept {
   return made == -EEXIST ? 0 : made;
 }
 
-long mkdir_all(const Context& c, const Step& s) noexcept {
-  const LocalFd made(resolve_or_make(c.walk, c.text(s.a), false, s.flags));
-  return made.ok() ? 0 : made.error();
-}
-
 /// The terminal: a pty of the container's own devpts, proven to be one (magic, device 5:2); the slave
 /// comes from the master by TIOCGPTPEER, so no path of the image is trusted (CVE-2025-52565).
 long console(const Context& c, const Step& s) noexcept {

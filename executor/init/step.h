@@ -28,19 +28,16 @@ enum class Op : uint16_t {
   kMountFs,      ///< new filesystem: target a, type b, source c, data d, MS_ flags n
   kBind,         ///< attach the detached tree `fd` at target a, made like the tree if missing
   kAttachInDir,  ///< make directory a in the entered directory, attach the detached tree `fd` on it
-  kBindPath,     ///< open_tree of host path c in the child (rootless), attributes n/m, target a
   kRemount,  ///< mount_setattr on target a (none: the entered directory): set n, clear m, propagation b; flag kRecursive
   kTargetPropagation,  ///< mount_setattr propagation n on target a; flag kRecursive
   kDeviceNode,         ///< mknod name a in the entered directory: n = mode with type, m = rdev,
                        ///< uid in c, gid in d
   kDeviceBind,         ///< attach host device tree `fd` at file a
-  kSymlink,    ///< symlink b named a in the entered directory; an existing one is left alone
-  kMkdirAll,   ///< create directory a (inside root) with mode n if missing
-  kPivot,      ///< pivot_root into the attached root; n != 0: chroot instead; m != 0: the old root
-               ///< is made a slave first
-  kChdirRoot,  ///< chdir("/")
-  kMask,       ///< mask path a: a file by the detached /dev/null tree `fd`, a directory by the
-               ///< detached empty tree with descriptor index n
+  kSymlink,  ///< symlink b named a in the entered directory; an existing one is left alone
+  kPivot,    ///< pivot_root into the attached root; n != 0: chroot instead; m != 0: the old root
+             ///< is made a slave first
+  kMask,     ///< mask path a: a file by the detached /dev/null tree `fd`, a directory by the
+             ///< detached empty tree with descriptor index n
   kReadonlyPath,    ///< bind a on itself read-only
   kRemountRoot,     ///< mount_setattr on "/": set n (read-only root)
   kHostname,        ///< sethostname(a)
@@ -59,7 +56,6 @@ enum class Op : uint16_t {
   kIoPriority,    ///< ioprio_set(n)
   kPersonality,   ///< personality(n)
   kMemoryPolicy,  ///< set_mempolicy(mode n, mask at text offset a, m bits)
-  kAffinity,      ///< sched_setaffinity with the mask at text offset a, n bytes
   kDropBounding,  ///< drop every capability not in mask n from the bounding set
   kKeepCaps,      ///< PR_SET_KEEPCAPS n
   kSetGroups,     ///< setgroups(n ids at text offset a as uint32_t)
@@ -135,7 +131,6 @@ enum class MessageKind : uint16_t {
              ///< (`what`) follows, as the starter has no plan
   kFailureText,  ///< child to parent: step `step` failed; up to kFailureTextMax bytes follow, value
                  ///< is the exit code that fits (wasm host: a module that cannot be linked)
-  kNote,         ///< child to parent: step `step` was tolerated with errno `err` (a warning)
 };
 
 /// Points at which the child waits for work that only the parent can do.

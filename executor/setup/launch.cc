@@ -181,7 +181,6 @@ class Launch {
           TRY(request_.on_seccomp(std::move(received.fds.front()), process_));
           break;
         case MessageKind::kProceed:
-        case MessageKind::kNote:
           break;
       }
     }

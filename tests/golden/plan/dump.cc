@@ -208,7 +208,6 @@ class Dumper {
         return true;
       case kRemount:
       case kRemountRoot:
-      case kBindPath:
         text("target", s.a);
         text("source", s.c);
         line(fmt::format("set {} clear {}", bits(s.n, kAttributeBits), bits(s.m, kAttributeBits)));
@@ -248,9 +247,6 @@ class Dumper {
         return true;
       case kScheduler:
         hex(s.a, word(s.a) & 0xffff);  // the struct begins with its size
-        return true;
-      case kAffinity:
-        hex(s.a, s.n);
         return true;
       case kMemoryPolicy:
         line(fmt::format("mode {:#x}", s.n));
