@@ -55,3 +55,11 @@ logged() {
   tail -n 40 "$log" >&2
   die "$name failed ($rc); the whole log: $log"
 }
+
+# debian_mirror: the mirror of this machine's own apt sources; what serves its release serves others too.
+debian_mirror() {
+  local mirror
+  mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n 1)
+  [ -n "$mirror" ] || mirror=$(awk '$1 == "deb" {for (i = 2; i <= NF; i++) if ($i ~ /^http/) {print $i; exit}}' /etc/apt/sources.list)
+  echo "$mirror"
+}

@@ -4,19 +4,16 @@
 # Prints its path on stdout; progress goes to stderr.
 . "$(dirname "$0")/lib.sh"
 tree=$trees/sid
-packages=containerd,runc,busybox-static,python3-minimal,libpython3-stdlib,iproute2,procps,mount,binutils
+packages=containerd,runc,busybox-static,python3-minimal,libpython3-stdlib,iproute2,procps,mount,binutils,systemd,dbus
 key="sid-1 $packages"
 if [ "$(cat "$tree/.amphora-tree" 2>/dev/null)" = "$key" ]; then echo "$tree"; exit 0; fi
 [ "$(id -u)" = 0 ] || die "making the sid tree needs root"
 say "making a Debian sid tree with containerd 2.x in $tree (about 90 s)" >&2
-# The mirror of this machine's own apt sources, so that whatever serves bookworm serves sid.
-mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n 1)
-[ -n "$mirror" ] || mirror=$(awk '$1 == "deb" {for (i = 2; i <= NF; i++) if ($i ~ /^http/) {print $i; exit}}' /etc/apt/sources.list)
 rm -rf --one-file-system "$tree.new"
 mkdir -p "$trees"
 logged "mmdebstrap sid" mmdebstrap --variant=minbase --include="$packages" \
   --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Check-Valid-Until "false"' \
-  --keyring=/usr/share/keyrings/debian-archive-keyring.gpg sid "$tree.new" "$mirror" >&2
+  --keyring=/usr/share/keyrings/debian-archive-keyring.gpg sid "$tree.new" "$(debian_mirror)" >&2
 printf '%s' "$key" > "$tree.new/.amphora-tree"
 rm -rf --one-file-system "$tree"
 mv "$tree.new" "$tree"
