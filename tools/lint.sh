@@ -59,7 +59,7 @@ rule no-words-of-this-machine python3 tests/lint/files.py words
 rule format format
 rule shell shells
 rule python pythons
-init=$(find build/release build/dev -name libamphora_init.a 2>/dev/null | head -n 1)
+init=$(find build/release build/dev -name libamphora_init.a 2>/dev/null | head -n 1 || true)
 if [ -n "$init" ]; then rule child-symbols tests/lint/child_symbols.sh "$init"; fi
 if [ -e build/release/executor/cli/amphora ]; then rule linkage tests/lint/linkage.sh build/release; fi
 [ "$tidy" = no ] || rule clang-tidy run_tidy
