@@ -9,21 +9,36 @@
 
 #include <cstring>
 
+#include "executor/base/resolve.h"
 #include "executor/base/sys.h"
 
 namespace amphora {
 namespace {
 
+/// resolve.h by libc's system calls.
+struct LibcKernel {
+  template <class... Args>
+  static long call(long number, Args... args) noexcept {
+    const long result = ::syscall(number, args...);
+    return result < 0 ? -long{errno} : result;
+  }
+};
+
 constexpr size_t kMaxFdsPerMessage = 250;  // SCM_MAX_FD is 253
 
 Result<UniqueFd> open_resolved(int dir_fd, const std::string& path, int flags, unsigned mode,
-                               uint64_t resolve) {
+                               uint64_t how) {
   const auto how_flags = static_cast<uint64_t>(static_cast<unsigned>(flags | O_CLOEXEC));
   for (int attempt = 0;; ++attempt) {
-    const int fd = sys::openat2(dir_fd, path.c_str(), how_flags, mode, resolve);
+    const int fd = sys::openat2(dir_fd, path.c_str(), how_flags, mode, how);
     if (fd >= 0) return UniqueFd(fd);
     // EAGAIN: a rename or mount raced with the walk (openat2(2)); bounded, as a racer can go on.
     if (errno == EINTR || (errno == EAGAIN && attempt < 128)) continue;
+    if (openat2_is_blocked(-long{errno})) {
+      const long found = ResolveByHand<LibcKernel>(dir_fd, how).open(path.c_str(), how_flags, mode);
+      if (found >= 0) return UniqueFd(static_cast<int>(found));
+      errno = static_cast<int>(-found);
+    }
     return fail_errno(errno, "open " + path);
   }
 }

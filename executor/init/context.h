@@ -25,6 +25,8 @@ struct Context {
   }
 };
 
+/// openat2 with what a race or a sandbox makes of it: tried again, or done by hand (resolve.h).
+long open_how(int dir, const char* path, uint64_t flags, uint64_t mode, uint64_t how) noexcept;
 /// Opens `path` below the container's root as that root sees it (openat2 RESOLVE_IN_ROOT,
 /// no magic links; with kNoFollow no symlink at all). Descriptor or -errno.
 long resolve(const Walk& walk, const char* path, uint16_t step_flags, uint64_t flags) noexcept;

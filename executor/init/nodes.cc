@@ -10,12 +10,22 @@
 #include <sys/sysmacros.h>
 
 #include "executor/base/missing.h"
+#include "executor/base/resolve.h"
 #include "executor/init/context.h"
 
 namespace amphora::init {
 namespace {
 
 constexpr int kMaxLinks = 40;  // as the kernel's own walk
+
+struct RawKernel {
+  template <class... Args>
+  static long call(long number, Args... args) noexcept {
+    return init::call(number, args...);
+  }
+};
+
+}  // namespace
 
 long open_how(int dir, const char* path, uint64_t flags, uint64_t mode, uint64_t how) noexcept {
   const struct open_how request{flags, mode, how};
@@ -24,21 +34,13 @@ long open_how(int dir, const char* path, uint64_t flags, uint64_t mode, uint64_t
   do {
     fd = call(SYS_openat2, dir, path, &request, static_cast<uint64_t>(sizeof request));
   } while (fd == -EINTR || (fd == -EAGAIN && --attempts > 0));
-  return fd;
+  if (!openat2_is_blocked(fd)) return fd;
+  return ResolveByHand<RawKernel>(dir, how).open(path, flags, mode);
 }
 
-/// A path under construction, for links met on the way to something missing.
-struct Path {
-  char text[kPathMax];
-  uint32_t size = 0;
+namespace {
 
-  bool append(const char* from, uint32_t n) noexcept {
-    if (size + n >= kPathMax) return false;
-    for (uint32_t i = 0; i < n; ++i) text[size++] = from[i];
-    text[size] = '\0';
-    return true;
-  }
-};
+using Path = PathText;  // under construction, for links met on the way to something missing
 
 uint32_t length(const char* text) noexcept {
   uint32_t n = 0;

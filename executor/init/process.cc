@@ -48,9 +48,8 @@ uint64_t word(const char* text) noexcept {
 long proc_open(int proc_fd, const char* path, uint64_t flags) noexcept {
   // Beneath our own handle and on its one mount: nothing mounted over a file below is ever written
   // (CVE-2025-52881).
-  const struct open_how how{flags | O_CLOEXEC, 0,
-                            RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
-  return call(SYS_openat2, proc_fd, path, &how, static_cast<uint64_t>(sizeof how));
+  return open_how(proc_fd, path, flags | O_CLOEXEC, 0,
+                  RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
 }
 
 }  // namespace
