@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds the guests of tests/guests into build/guests: demo and true as static native programs, demo
+# Builds the guests of tests/guests into build/guests: demo, true and attack as static native programs, demo
 # and (with Go) hello as WASI modules.
 . "$(dirname "$0")/lib.sh"
 out=$top/build/guests
 go_version=$(go version 2>/dev/null || echo none)
-key=$(content_hash tests/guests/demo.c tests/guests/true.c tests/guests/hello.go tools/guests.sh)-${go_version// /-}
+key=$(content_hash tests/guests/attack.c tests/guests/demo.c tests/guests/true.c tests/guests/hello.go tools/guests.sh)-${go_version// /-}
 if stamped "guests-${top//\//_}" "$key" && [ -e "$out/demo.wasm" ]; then exit 0; fi
 say "building the guest programs (native, wasm$([ "$go_version" = none ] || echo ', Go'))"
 mkdir -p "$out"
 gcc -O2 -static -s -o "$out/demo" "$top/tests/guests/demo.c"
+gcc -O2 -static -s -o "$out/attack" "$top/tests/guests/attack.c"
 gcc -O2 -static -nostdlib -fno-stack-protector -s -o "$out/true" "$top/tests/guests/true.c"
 clang --target=wasm32-wasi -O2 -Wl,--strip-debug -o "$out/demo.wasm" "$top/tests/guests/demo.c"
 rm -f "$out/hello-go.wasm"

@@ -165,9 +165,12 @@ Result<Received> receive_with_fds(int socket, size_t limit) {
   message.msg_control = control;
   message.msg_controllen = sizeof control;
   ssize_t n = 0;
+  // A peer that ends with something of ours unread leaves ECONNRESET, told once and before what it
+  // said last: that is still to be read (unix(7) queues; sock_error() clears).
+  bool reset = false;
   do {
     n = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  } while (n < 0 && errno == EINTR);
+  } while (n < 0 && (errno == EINTR || (errno == ECONNRESET && !std::exchange(reset, true))));
   if (n < 0) return fail_errno(errno, "receive a message");
   for (struct cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
        header = CMSG_NXTHDR(&message, header)) {

@@ -135,6 +135,7 @@ long resolve_or_make(const Walk& walk, const char* wanted, bool file,
         // Somebody's link to a missing place, or a racer: follow the link inside the root.
         ++links;
         const long followed = follow_dangling(static_cast<int>(parent), path, part.start, part.end);
+        call(SYS_close, static_cast<int>(parent));
         if (followed < 0) return followed;
         parent = open_how(walk.root_fd, "/", kPathFlags, 0, RESOLVE_IN_ROOT);
         at = 0;
@@ -149,6 +150,7 @@ long resolve_or_make(const Walk& walk, const char* wanted, bool file,
         fd = made;
       }
     }
+    call(SYS_close, static_cast<int>(parent));
     parent = fd;
     at = part.end;
   }

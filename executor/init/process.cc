@@ -160,7 +160,8 @@ long change_dir(const Context& c, const Step& s) noexcept {
   if (result == -ENOENT && (s.flags & kCreate) != 0) {
     const LocalFd made(resolve_or_make(c.walk, path, false, 0));
     if (!made.ok()) return made.error();
-    result = call(SYS_chdir, path);
+    result = call(SYS_fchdir, made.get());
+    call(SYS_close, made.get());  // after kTidy: a wasm guest never execs
   }
   if ((result == -EACCES || result == -EPERM) && s.n != 0) return 0;  // n: another try comes
   if (result < 0) return result;

@@ -63,11 +63,11 @@ class Cli:
         self("start", id).ok()
         return id
 
-    def detached(self, *args):
+    def detached(self, *args, front=()):
         """For verbs that leave a process behind: its stdio must not be our pipes."""
         with tempfile.TemporaryFile(dir=L.LAB) as out, tempfile.TemporaryFile(dir=L.LAB) as err:
             begun = time.monotonic()
-            code = subprocess.run([self.name, "--root", self.root, *args], env=self.lab.env, stdout=out,
+            code = subprocess.run([*front, self.name, "--root", self.root, *args], env=self.lab.env, stdout=out,
                                   stderr=err, stdin=subprocess.DEVNULL, timeout=30, check=False).returncode
             texts = []
             for f in (out, err):

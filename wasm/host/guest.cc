@@ -200,16 +200,16 @@ void become_payload(Guest& guest) {
   ::_exit(exit_code);
 }
 
-/// Closes the plan's descriptors that no step from `next` on needs. By number, and so before the engine
-/// opens any of its own, which may get a number that a step has closed.
-void close_spent(const init::View& view, uint32_t next) noexcept {
+/// Closes the plan's descriptors that no step from `next` on needs, but for `kept`. By number, and so
+/// before anything is opened, which may get a number that a step has closed.
+void close_spent(const init::View& view, uint32_t next, int kept) noexcept {
   const init::Step* last = view.steps + view.header->step_count;
   for (uint32_t i = 0; i < view.fd_count; ++i) {
     bool needed = false;
     for (const init::Step* step = view.steps + next; step < last; ++step) {
       needed = needed || (step->op != init::Op::kHandOver && step->fd == static_cast<int32_t>(i));
     }
-    if (!needed && view.fds[i] > 2) ::close(view.fds[i]);
+    if (!needed && view.fds[i] > 2 && view.fds[i] != kept) ::close(view.fds[i]);
   }
 }
 
@@ -231,13 +231,11 @@ void run_guest(const amphora_engine& engine, const init::View& view, int status_
     refuse(guest, kRuntimeFailure, "the handover of the wasm executor is malformed");
   }
   init::run(view, guest.walk);
-  // Steps close descriptors of theirs, so the artifact moves out of the way of what follows.
-  const int artifact = ::fcntl(guest.guest.artifact_fd, F_DUPFD_CLOEXEC, 3);
+  const int artifact = guest.guest.artifact_fd;
   const uint32_t loaded_at = guest.walk.next;
-  close_spent(view, loaded_at);
+  close_spent(view, loaded_at, artifact);
   if (guest.walk.root_fd > 2) ::close(std::exchange(guest.walk.root_fd, -1));
   if (guest.walk.dir_fd > 2) ::close(std::exchange(guest.walk.dir_fd, -1));
-  guest.guest.artifact_fd = artifact;
   become_payload(guest);
   load(guest);
   ::close(artifact);

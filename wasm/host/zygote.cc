@@ -129,7 +129,9 @@ bool view_plan(const void* memory, uint32_t size, init::View* view) noexcept {
 [[noreturn]] void be_guest(const Zygote& zygote, const Received& in) noexcept {
   close_others(in);
   init::View view{};
-  void* memory = ::mmap(nullptr, in.request.plan_size, PROT_READ, MAP_PRIVATE, in.memfd(), 0);
+  // Writable: a hook's argument tables are made into pointers in place, in this private copy.
+  void* memory =
+      ::mmap(nullptr, in.request.plan_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, in.memfd(), 0);
   ::close(in.memfd());
   if (memory == MAP_FAILED || !view_plan(memory, in.request.plan_size, &view)) {
     init::Walk walk{.status_fd = in.status()};
