@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Makes (once, cached for 30 days) a Debian sid tree with containerd 2.x, which the tests enter by pivot_root.
+# sid-tree.sh [SET]: makes (once, cached for 30 days) a Debian sid tree with containerd 2.x, which the tests enter
+# by pivot_root. SET names what a gate needs beyond that, in a tree of its own: cri (CNI plugins, iptables).
 # Prints its path on stdout; progress goes to stderr.
 . "$(dirname "$0")/lib.sh"
-tree=$trees/sid
+set=${1-}
+tree=$trees/sid${set:+-$set}
 packages=containerd,runc,busybox-static,python3-minimal,libpython3-stdlib,iproute2,procps,mount,binutils,systemd,dbus
+case "$set" in
+  "") ;;
+  cri) packages+=,containernetworking-plugins,iptables ;;
+  *) die "sid-tree.sh knows no set '$set'" ;;
+esac
 key="sid-1 $packages"
 if [ "$(cat "$tree/.amphora-tree" 2>/dev/null)" = "$key" ]; then echo "$tree"; exit 0; fi
 [ "$(id -u)" = 0 ] || die "making the sid tree needs root"

@@ -2,18 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # test.sh [SUITE...] [-k WORD]...: builds what the suites need, runs them, ends with one count.
 # Suites: lint, unit and golden (ASan + UBSan build), root, cli (the command; cli-v2: in a cgroup2
-# view), shim (this Debian's containerd), shim2 (containerd 2.x of sid). docs/testing.md has the budgets.
+# view), shim (this Debian's containerd), shim2 (containerd 2.x of sid), cri (pods through both, a minute of
+# tests/cri; all of it is ./dev peers cri). docs/testing.md has the budgets.
 . "$(dirname "$0")/lib.sh"
 suites=()
 words=()
 while [ $# -gt 0 ]; do
   case "$1" in
     -k) words+=("$2"); shift 2 ;;
-    lint|unit|golden|root|cli|cli-v2|shim|shim2) suites+=("$1"); shift ;;
+    lint|unit|golden|root|cli|cli-v2|shim|shim2|cri) suites+=("$1"); shift ;;
     *) die "unknown suite '$1'" ;;
   esac
 done
-[ ${#suites[@]} -gt 0 ] || suites=(lint unit golden root cli cli-v2 shim shim2)
+[ ${#suites[@]} -gt 0 ] || suites=(lint unit golden root cli cli-v2 shim shim2 cri)
 wants() { local s; for s in "${suites[@]}"; do [ "$s" = "$1" ] && return 0; done; return 1; }
 
 "$top/tools/setup.sh"
@@ -45,6 +46,28 @@ lab_suite() {  # SUITE PACKAGE TREE CGVIEW
   rm -rf --one-file-system "${work:?}/$1"
 }
 
+cri_smoke() {  # a mixed pod and its like, through CRI of both containerds
+  if [ "$(id -u)" != 0 ]; then skip_suite cri "needs root"; return; fi
+  if ! command -v go > /dev/null; then skip_suite cri "no Go toolchain: the program is built on kubelet's own modules"; return; fi
+  if [ ! -x /usr/lib/cni/bridge ] || ! command -v iptables > /dev/null; then
+    skip_suite cri "no network plugins: the package containernetworking-plugins is not installed"
+    return
+  fi
+  say "cri tests"
+  [ -d "$work/prefix" ] || DESTDIR=$work/prefix PREFIX=/ "$top/tools/install.sh" > /dev/null
+  local tree which flags=(-smoke)
+  [ ${#words[@]} -eq 0 ] || flags+=(-words "$(IFS=,; echo "${words[*]}")")
+  for which in cri-1.6 cri-2; do
+    tree=/
+    if [ "$which" = cri-2 ] && ! tree=$("$top/tools/sid-tree.sh" cri); then
+      python3 "$top/tools/count.py" --fail cri-2 "the sid tree could not be made" "$results"
+      continue
+    fi
+    TOP=$top PREFIX_DIR=$work/prefix GUESTS=$top/build/guests WORK=$work "$top/tests/cri/run.sh" "$which" "$tree" "$results" "${flags[@]}" ||
+      python3 "$top/tools/count.py" --fail "$which" "not all passed, or it did not come up" "$results"
+  done
+}
+
 # A build that fails is a failed case, and the run still ends with its count.
 built() {  # WHAT [OPTION...]
   local what=$1
@@ -58,7 +81,7 @@ built() {  # WHAT [OPTION...]
 if wants unit || wants golden; then
   built dev --dev amphora_tests
 fi
-if wants root || wants cli || wants cli-v2 || wants shim || wants shim2 || wants lint; then
+if wants root || wants cli || wants cli-v2 || wants shim || wants shim2 || wants cri || wants lint; then
   built release
 fi
 for suite in "${suites[@]}"; do
@@ -85,6 +108,7 @@ for suite in "${suites[@]}"; do
       if [ "$(id -u)" != 0 ]; then skip_suite shim2 "needs root"; continue; fi
       if tree=$("$top/tools/sid-tree.sh"); then lab_suite shim2 shim "$tree" hybrid
       else python3 "$top/tools/count.py" --fail shim2 "the sid tree could not be made" "$results"; fi ;;
+    cri) cri_smoke ;;
   esac
 done
 rmdir /var/lib/amphora /var/cache/amphora 2>/dev/null || true

@@ -170,7 +170,9 @@ Result<void> plan_rootfs(const PlanInput& in, Builder& b) {
   root.path = in.rootfs;
   root.what = "rootfs " + in.rootfs;
   root.recursive = true;
-  root.propagation = base_propagation(propagation);
+  // The root itself is what pivot_root stacks the old one on, and that may not be shared. What the spec
+  // asked for it gets after the pivot.
+  root.propagation = shared ? std::vector<uint64_t>{MS_PRIVATE} : base_propagation(propagation);
   const int32_t fd = b.source(std::move(root));
   b.step(kAttachRoot, "attach the rootfs").fd = fd;
   return {};

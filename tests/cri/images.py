@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The images of the CRI cases, as OCI layouts for the registry that the program serves on loopback.
+usage: images.py OUT GUESTS PROGRAMS     PROGRAMS has pause and setuid, static (pause.c, setuid.c)"""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+sys.dont_write_bytecode = True
+
+from tests.support import fixtures, images  # noqa: E402
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def main():
+    out, guests, programs = sys.argv[1:]
+    os.makedirs(out, exist_ok=True)
+
+    def write(name, layer, **config):
+        images.write_image(f"{out}/{name}.tar", name + ":1", layer, **config)
+
+    def busybox():
+        layer = images.Layer().base().busybox()
+        layer.file("bin/demo", read(f"{guests}/demo"))
+        return layer
+    for kind in ("native", "wasm", "mixed"):
+        fixtures.write(f"{out}/{kind}.tar", kind + ":1", kind, guests)
+    layer = images.Layer().base()
+    layer.file("pause", read(f"{programs}/pause"))
+    write("pause", layer, entrypoint=["/pause"])
+    layer = busybox()
+    layer.file("bin/setuid", read(f"{programs}/setuid"), 0o4755)
+    write("setuid", layer, entrypoint=["/bin/setuid"])
+    write("words", busybox(), entrypoint=["echo"], cmd=["from the image"])
+    layer = busybox()
+    layer.symlink("escape", "/mnt/lab/escaped")
+    write("links", layer, cmd=["sh"])
+    for name, user in (("user-number", "1002"), ("user-name", "www-data"), ("user-and-group", "1003:1005"),
+                       ("user-root", "")):
+        write(name, busybox(), cmd=["sh"], user=user)
+
+
+main()
