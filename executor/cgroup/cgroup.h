@@ -100,7 +100,10 @@ class Cgroup {
   virtual Result<void> update(const oci::Resources& resources) = 0;
   /// Places a process in every hierarchy.
   virtual Result<void> add(pid_t pid) const = 0;
-  /// v2: directory descriptor for CLONE_INTO_CGROUP; -1 elsewhere (then `add` is needed).
+  /// The same for the process the cgroup is for, where it cannot enter by itself (see self_join): others
+  /// may come and go before it, the compiler of a module for one.
+  virtual Result<void> add_init(pid_t pid) const { return add(pid); }
+  /// v2: directory descriptor for CLONE_INTO_CGROUP; -1 elsewhere (then `add_init` is needed).
   virtual int clone_fd() const noexcept = 0;
   /// See SelfJoin. Made anew by each call.
   virtual Result<SelfJoin> self_join() const = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The systemd driver. See systemd.h. Talking to systemd is sdbus.cc's, words for limits are
+// The systemd driver. See systemd.h. Talking to systemd is systemd_bus.cc's, words for limits are
 // systemd_properties.cc's; here is the life of a unit around the life of a container.
 #include "executor/cgroup/systemd.h"
 
@@ -19,7 +19,7 @@
 #include "executor/cgroup/convert.h"
 #include "executor/cgroup/files.h"
 #include "executor/cgroup/layout.h"
-#include "executor/cgroup/sdbus.h"
+#include "executor/cgroup/systemd_bus.h"
 #include "executor/cgroup/v1.h"
 #include "executor/cgroup/v2.h"
 
@@ -89,16 +89,18 @@ class SystemdCgroup : public Cgroup {
     auto result = inner_->update(resources);
     warnings_ = inner_->warnings();
     TRY(std::move(result));
-    TRY_ASSIGN(const auto systemd, connect_systemd(user_));
-    TRY_ASSIGN(const auto properties, limit_properties(resources, {v2_, systemd->version(), {}}));
-    return systemd->set_properties(unit_, properties);
+    TRY_ASSIGN(Systemd systemd, Systemd::connect(user_));
+    TRY_ASSIGN(const auto properties, limit_properties(resources, {v2_, systemd.version(), {}}));
+    return systemd.set_properties(unit_, properties);
   }
-  Result<void> add(pid_t pid) const override {
+  Result<void> add(pid_t pid) const override { return inner_->add(pid); }
+  Result<void> add_init(pid_t pid) const override {
     TRY(inner_->add(pid));
     holder_.release();
     return {};
   }
-  // As long as the holder keeps the scope, `add` has to be told who takes its place.
+  // As long as the holder keeps the scope, `add_init` has to be told who takes its place: with a pids
+  // limit of one nobody could be cloned into it.
   int clone_fd() const noexcept override { return holder_.pid() != 0 ? -1 : inner_->clone_fd(); }
   Result<SelfJoin> self_join() const override {
     if (holder_.pid() == 0) return inner_->self_join();
@@ -113,10 +115,10 @@ class SystemdCgroup : public Cgroup {
   Result<UniqueFd> oom_watch() const override { return inner_->oom_watch(); }
   Result<void> remove() override {
     holder_.release();
-    auto systemd = connect_systemd(user_);
+    auto systemd = Systemd::connect(user_);
     Result<void> stopped;
     if (systemd) {
-      stopped = (*systemd)->stop(unit_);
+      stopped = systemd->stop(unit_);
     } else {
       stopped = std::unexpected(std::move(systemd).error());
     }
@@ -135,7 +137,7 @@ class SystemdCgroup : public Cgroup {
   std::string unit_;
   bool user_, v2_;
   std::unique_ptr<Cgroup> inner_;
-  mutable Holder holder_;  // ends inside the const `add`
+  mutable Holder holder_;  // ends inside the const `add_init`
 };
 
 /// The properties that are the same for every container.
@@ -181,8 +183,8 @@ Result<std::unique_ptr<Cgroup>> create_systemd(const std::string& id, const oci:
   const std::string unit = unit_name(path);
   TRY(expand_slice(path.slice));
   const bool v2 = host.cgroup_mode == setup::CgroupMode::kUnified;
-  TRY_ASSIGN(const auto systemd, connect_systemd(options.rootless));
-  UnitTarget target{v2, systemd->version(), read_list("/proc", "devices").value_or(std::string())};
+  TRY_ASSIGN(Systemd systemd, Systemd::connect(options.rootless));
+  UnitTarget target{v2, systemd.version(), read_list("/proc", "devices").value_or(std::string())};
   TRY_ASSIGN(auto properties, unit_properties(id, path, unit, linux_.resources, target));
   if (!options.rootless && !host.in_user_namespace) {
     TRY_ASSIGN(auto devices, device_properties(linux_.resources.devices, target));
@@ -190,13 +192,13 @@ Result<std::unique_ptr<Cgroup>> create_systemd(const std::string& id, const oci:
   }
   Holder holder;
   if (!unit.ends_with(".slice")) TRY(holder.start());
-  TRY(systemd->start_transient(unit, properties, holder.pid()));
-  auto place = systemd->control_group(unit);
+  TRY(systemd.start_transient(unit, properties, holder.pid()));
+  auto place = systemd.control_group(unit);
   auto inner = place ? create_inner(id, *place, linux_.resources, host, options)
                      : Result<std::unique_ptr<Cgroup>>(std::unexpected(std::move(place).error()));
   if (!inner || *inner == nullptr) {
     holder.release();
-    static_cast<void>(systemd->stop(unit));
+    static_cast<void>(systemd.stop(unit));
     return inner;
   }
   return std::make_unique<SystemdCgroup>(unit, options.rootless, v2, std::move(*inner),

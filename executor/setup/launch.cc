@@ -97,7 +97,7 @@ class Launch {
   /// What the child does not wait for yet: it sets itself up meanwhile.
   Result<void> before_proceed() {
     const ParentWork& work = request_.plan.parent;
-    if (request_.place) TRY(request_.cgroup->add(process_.pid));
+    if (request_.place) TRY(request_.cgroup->add_init(process_.pid));
     if (work.oom_score_adj) {
       auto written = write_file_at(request_.host.proc_fd.get(), proc("oom_score_adj"),
                                    std::to_string(*work.oom_score_adj));

@@ -54,7 +54,6 @@ OTHERS = [
     (r"seccomp\.h", r"executor/setup/seccomp(_[a-z]+)?\.cc$|wasm/host/confine\.cc$|tests/", NOBODY),
     (r"sys/capability\.h", r"executor/setup/caps\.cc$", NOBODY),
     (r"libmount/", r"executor/setup/[a-z_]+\.cc$", NOBODY),
-    (r"systemd/", r"executor/cgroup/[a-z_]+\.cc$", NOBODY),
     (r"g(test|mock)/", r"tests/", r"tests/"),
     (r"(iostream|regex|filesystem)$", r"tests/|executor/hooks/hooks\.cc$", r"tests/"),
 ]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # linkage.sh BUILD: the release programs need nothing at load time but glibc (and the loader); an
-# engine, libsystemd and libmount come by dlopen when they are wanted (docs/decisions).
+# engine and libmount come by dlopen when they are wanted (docs/decisions).
 set -eu
 status=0
 for program in "$1/executor/cli/amphora" "$1/shim/containerd-shim-amphora-v1" "$1/wasm/host/amphora-wasm"; do

@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "executor/cgroup/cgroup.h"
-#include "executor/cgroup/sdbus.h"
+#include "executor/cgroup/systemd_bus.h"
 #include "support.h"
 
 namespace amphora::cgroup {
@@ -47,7 +47,12 @@ TEST_F(SystemdDriver, AScopeLivesAsLongAsItsContainer) {
   ASSERT_EQ(cgroup->pids()->size(), 1u);  // the one who holds the place
   Child child(sleeper);
   EXPECT_EQ(cgroup->clone_fd(), -1);
-  const auto added = cgroup->add(child.pid());
+  // Who comes before the container's init does not take the holder's place.
+  Child before([] { return 0; });
+  ASSERT_TRUE(cgroup->add(before.pid()));
+  EXPECT_EQ(before.wait(), 0);
+  ASSERT_EQ(cgroup->pids()->size(), 1u);
+  const auto added = cgroup->add_init(child.pid());
   ASSERT_TRUE(added) << added.error().what();
   EXPECT_TRUE(eventually([&] { return *cgroup->pids() == std::vector<pid_t>{child.pid()}; }));
   EXPECT_NE(cgroups_of(child.pid()).find("/system.slice/" + unit), std::string::npos);
@@ -70,7 +75,7 @@ TEST_F(SystemdDriver, TheSameNameCanBeUsedAgainAndAgain) {
     ASSERT_TRUE(made) << n << ": " << made.error().what();
     Guard cgroup(std::move(*made));
     Child child(sleeper);
-    ASSERT_TRUE(cgroup->add(child.pid()));
+    ASSERT_TRUE(cgroup->add_init(child.pid()));
     ASSERT_TRUE(cgroup->kill_all(SIGKILL));
   }
 }
@@ -85,7 +90,7 @@ TEST_F(SystemdDriver, LimitsSurviveADaemonReload) {
   ASSERT_TRUE(made) << made.error().what();
   Guard cgroup(std::move(*made));
   Child child(sleeper);
-  ASSERT_TRUE(cgroup->add(child.pid()));
+  ASSERT_TRUE(cgroup->add_init(child.pid()));
   ASSERT_TRUE(cgroup->apply(linux_.resources));
   oci::Resources update;
   update.pids_limit = 55;
@@ -98,10 +103,10 @@ TEST_F(SystemdDriver, UnknownSlicesAndUnitsAreErrorsOrNothing) {
   const auto bad = create("id", default_linux("a--b.slice:p:" + name_), host_, {});
   ASSERT_FALSE(bad);
   EXPECT_EQ(bad.error().what(), "invalid slice name \"a--b.slice\"");
-  auto systemd = connect_systemd(false);
+  auto systemd = Systemd::connect(false);
   ASSERT_TRUE(systemd) << systemd.error().what();
-  EXPECT_GT((*systemd)->version(), 200u);
-  EXPECT_TRUE((*systemd)->stop("amphora-nothing-" + name_ + ".scope"));
+  EXPECT_GT(systemd->version(), 200u);
+  EXPECT_TRUE(systemd->stop("amphora-nothing-" + name_ + ".scope"));
 }
 
 }  // namespace
