@@ -2,19 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # test.sh [SUITE...] [-k WORD]...: builds what the suites need, runs them, ends with one count.
 # Suites: lint, unit and golden (ASan + UBSan build), root, cli (the command; cli-v2: in a cgroup2
-# view), shim (this Debian's containerd), shim2 (containerd 2.x of sid), cri (pods through both, a minute of
-# tests/cri; all of it is ./dev peers cri). docs/testing.md has the budgets.
+# view), systemd (sid's, as pid 1 of namespaces), shim (this Debian's containerd), shim2 (2.x of sid),
+# cri (pods through both, a minute of tests/cri; all of it is ./dev peers cri). docs/testing.md has the budgets.
 . "$(dirname "$0")/lib.sh"
 suites=()
 words=()
 while [ $# -gt 0 ]; do
   case "$1" in
     -k) words+=("$2"); shift 2 ;;
-    lint|unit|golden|root|cli|cli-v2|shim|shim2|cri) suites+=("$1"); shift ;;
+    lint|unit|golden|root|cli|cli-v2|systemd|shim|shim2|cri) suites+=("$1"); shift ;;
     *) die "unknown suite '$1'" ;;
   esac
 done
-[ ${#suites[@]} -gt 0 ] || suites=(lint unit golden root cli cli-v2 shim shim2 cri)
+[ ${#suites[@]} -gt 0 ] || suites=(lint unit golden root cli cli-v2 systemd shim shim2 cri)
 wants() { local s; for s in "${suites[@]}"; do [ "$s" = "$1" ] && return 0; done; return 1; }
 
 "$top/tools/setup.sh"
@@ -32,13 +32,13 @@ prepare_lab() {  # NAME: a lab directory with an installed tree and the guests
   cp -a "$work/prefix" "$lab/prefix"
   cp -a "$top/build/guests" "$lab/guests"
 }
-lab_suite() {  # SUITE PACKAGE TREE CGVIEW
+lab_suite() {  # SUITE PACKAGE TREE CGVIEW [ENTER]: ENTER is the script that makes the namespaces
   if [ "$(id -u)" != 0 ]; then skip_suite "$1" "needs root"; return; fi
   say "$1 tests"
   prepare_lab "$1"
   # The lab's name is in every cgroup path: two runs side by side do not meet.
   SRC=$top LAB=$work/$1 CGVIEW=$4 SUITE_NAME=$1 LAB_NAME=$1-$$ \
-    "$top/tests/support/inroot.sh" "$3" python3 /mnt/src/tests/support/main.py "$2" \
+    "$top/tests/support/${5-inroot.sh}" "$3" python3 /mnt/src/tests/support/main.py "$2" \
     /mnt/lab/results "${words[@]}" || echo "$1: not all passed"
   if [ -s "$work/$1/results" ]; then cat "$work/$1/results" >> "$results"
   else python3 "$top/tools/count.py" --fail "$1" "the suite did not come up" "$results"; fi
@@ -81,7 +81,7 @@ built() {  # WHAT [OPTION...]
 if wants unit || wants golden; then
   built dev --dev amphora_tests
 fi
-if wants root || wants cli || wants cli-v2 || wants shim || wants shim2 || wants cri || wants lint; then
+if wants root || wants cli || wants cli-v2 || wants systemd || wants shim || wants shim2 || wants cri || wants lint; then
   built release
 fi
 for suite in "${suites[@]}"; do
@@ -103,6 +103,10 @@ for suite in "${suites[@]}"; do
       if [ -e "$work/root/results" ]; then cat "$work/root/results" >> "$results"; fi ;;
     cli) lab_suite cli cli / hybrid ;;
     cli-v2) lab_suite cli-v2 cli / v2 ;;
+    systemd)
+      if [ "$(id -u)" != 0 ]; then skip_suite systemd "needs root"; continue; fi
+      if tree=$("$top/tools/sid-tree.sh"); then lab_suite systemd systemd "$tree" v2 sdns.sh
+      else python3 "$top/tools/count.py" --fail systemd "the sid tree could not be made" "$results"; fi ;;
     shim) lab_suite shim shim / hybrid ;;
     shim2)
       if [ "$(id -u)" != 0 ]; then skip_suite shim2 "needs root"; continue; fi

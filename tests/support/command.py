@@ -21,13 +21,16 @@ def kind_args(kind, *words):
 
 
 class Cli:
-    def __init__(self, lab, name="amphora"):
-        self.lab, self.name = lab, name
+    def __init__(self, lab, name="amphora", options=()):
+        self.lab, self.name, self.options = lab, name, options
         self.root = f"/run/cli-{name}"
         self.ids = []
 
     def __call__(self, *args, stdin="", timeout=30, cwd=None):
-        return L.command([self.name, "--root", self.root, *args], stdin, timeout, self.lab.env, cwd)
+        return L.command([self.name, "--root", self.root, *self.options, *args], stdin, timeout, self.lab.env, cwd)
+
+    def cgroups_path(self, id):
+        return f"/{self.lab.namespace}/{id}"
 
     def bundle(self, *args, change=None, terminal=False, id=None):
         """A bundle for args; its id is its name. The root is shared between all bundles."""
@@ -39,7 +42,7 @@ class Cli:
 
         def edit(spec):
             spec["root"]["path"] = path + "/rootfs"
-            spec["linux"]["cgroupsPath"] = f"/{self.lab.namespace}/{id}"
+            spec["linux"]["cgroupsPath"] = self.cgroups_path(id)
             if change:
                 change(spec)
         spec = bundle.default_spec(args, terminal)
@@ -67,7 +70,7 @@ class Cli:
         """For verbs that leave a process behind: its stdio must not be our pipes."""
         with tempfile.TemporaryFile(dir=L.LAB) as out, tempfile.TemporaryFile(dir=L.LAB) as err:
             begun = time.monotonic()
-            code = subprocess.run([*front, self.name, "--root", self.root, *args], env=self.lab.env, stdout=out,
+            code = subprocess.run([*front, self.name, "--root", self.root, *self.options, *args], env=self.lab.env, stdout=out,
                                   stderr=err, stdin=subprocess.DEVNULL, timeout=30, check=False).returncode
             texts = []
             for f in (out, err):

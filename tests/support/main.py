@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs inside inroot.sh as pid 1: brings up the lab, runs one suite, counts.
-usage: main.py SUITE RESULTS [WORD...]     SUITE: shim (all of tests/shim), cli (tests/cli)"""
+usage: main.py SUITE RESULTS [WORD...]     SUITE: a package of tests/; one that names a LAB class of its own
+gets that instead of a containerd."""
 
 import importlib
 import os
@@ -33,7 +34,7 @@ def suite(name, results, words):
                for m in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name)
                if m.name.startswith("t_")]
     shown = os.environ.get("SUITE_NAME", name)
-    lab = lab_module.Lab(os.environ.get("LAB_NAME", "lab"))
+    lab = getattr(package, "LAB", lab_module.Lab)(os.environ.get("LAB_NAME", "lab"))
     lab.start()
     lab.load_images()
     try:
