@@ -16,10 +16,10 @@ done
 export CCACHE_DIR=${CCACHE_DIR:-$cache/ccache} CCACHE_BASEDIR=$top CCACHE_NOHASHDIR=1
 mkdir -p "$CCACHE_DIR"
 dir=$top/build/$preset
-key=$(content_hash CMakePresets.json)-$cargo
+key=$(content_hash CMakePresets.json)-$cargo-$cache
 if [ ! -e "$dir/build.ninja" ] || [ "$(cat "$dir/.amphora-preset" 2>/dev/null)" != "$key" ]; then
   say "configuring the $preset build"
-  (cd "$top" && logged "cmake $preset" cmake --preset "$preset" -DAMPHORA_CARGO="$cargo")
+  (cd "$top" && logged "cmake $preset" cmake --preset "$preset" -DAMPHORA_CARGO="$cargo" -DAMPHORA_CARGO_TARGET_DIR="$cache/cargo")
   printf '%s' "$key" > "$dir/.amphora-preset"
 fi
 if [ "$preset" = release ]; then

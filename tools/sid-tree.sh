@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # sid-tree.sh [SET]: makes (once, cached for 30 days) a Debian sid tree with containerd 2.x, which the tests enter
-# by pivot_root. SET names what a gate needs beyond that, in a tree of its own: cri (CNI plugins, iptables).
+# by pivot_root. SET names what a gate needs beyond that, in a tree of its own: cri (CNI plugins, iptables),
+# docker (its engine and client).
 # Prints its path on stdout; progress goes to stderr.
 . "$(dirname "$0")/lib.sh"
 set=${1-}
@@ -10,6 +11,7 @@ packages=containerd,runc,busybox-static,python3-minimal,libpython3-stdlib,iprout
 case "$set" in
   "") ;;
   cri) packages+=,containernetworking-plugins,iptables ;;
+  docker) packages=${packages%,systemd,dbus},docker.io,docker-cli,iptables,ca-certificates ;;
   *) die "sid-tree.sh knows no set '$set'" ;;
 esac
 key="sid-1 $packages"
