@@ -152,9 +152,10 @@ struct KernelSigaction {
 
 /// Signals as a fresh program expects them. CLONE_CLEAR_SIGHAND takes handlers away but leaves what is
 /// ignored, and exec passes that on: SIGPIPE by the shim, SIGCHLD by the wasm host, 32 and 33 (libc's
-/// own, out of reach of signal(2)) by whatever started us. What a user ignores (nohup) stays.
+/// own, out of reach of signal(2)) by whatever started us. Of what a caller may ignore, nohup's SIGHUP
+/// and a background job's SIGINT and SIGQUIT go as well, as with runc: an engine's start is no say of the container.
 void reset_signals() noexcept {
-  constexpr int kIgnoredByUs[] = {SIGPIPE, SIGCHLD, 32, 33};
+  constexpr int kIgnoredByUs[] = {SIGPIPE, SIGCHLD, 32, 33, SIGHUP, SIGINT, SIGQUIT};
   const KernelSigaction fresh{};
   const uint64_t none = 0;
   const auto size = static_cast<int>(sizeof none);

@@ -59,6 +59,8 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   TRY(plan_limits(in, b));
   // The parent's share (cgroups, rlimits) has been going on meanwhile; from here on it counts.
   b.step(kAwait, "wait for the parent").n = static_cast<uint64_t>(init::MessageKind::kProceed);
+  // Marks them close-on-exec: before any filter, for older profiles know no close_range.
+  b.step(kCloseFds, "close descriptors").n = static_cast<uint64_t>(3 + in.preserve_fds);
   // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the capabilities go.
   if (!late_filter) TRY(plan_seccomp(in, b));
   TRY(plan_credentials(in, b, is_exec));
@@ -75,7 +77,6 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   }
   if (!is_exec) plan_hooks(in.spec.hooks.start_container, "startContainer", b);
   if (late_filter) TRY(plan_seccomp(in, b));
-  b.step(kCloseFds, "close descriptors").n = static_cast<uint64_t>(3 + in.preserve_fds);
   if (wasm) {
     b.step(kHandOver, "run the wasm guest");
     return {};
