@@ -13,7 +13,9 @@ namespace {
 
 std::optional<uint32_t> parse_id(std::string_view text) {
   const auto number = parse_number(text);
-  if (!number || *number < 0 || *number > std::numeric_limits<uint32_t>::max()) return std::nullopt;
+  // The highest one means "leave as it is" to setresuid(2): root, then.
+  if (!number || *number < 0 || *number >= std::numeric_limits<uint32_t>::max())
+    return std::nullopt;
   return static_cast<uint32_t>(*number);
 }
 
@@ -94,7 +96,7 @@ Result<oci::Process> exec_process(oci::Process base, const ExecOptionsLine& line
   process.terminal = line.tty;
   process.console_size.reset();
   if (line.no_new_privs) process.no_new_privileges = *line.no_new_privs;
-  if (!line.user.empty()) TRY(set_user(process.user, line.user));
+  if (line.user) TRY(set_user(process.user, *line.user));
   TRY(add_groups(process.user, line.additional_gids));
   return process;
 }

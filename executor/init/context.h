@@ -75,6 +75,7 @@ long hook(const Context& c, const Step& s) noexcept;
 long await_proceed(const Walk& walk) noexcept;
 long await(const Context& c, const Step& s) noexcept;
 long rendezvous(const Context& c, const Step& s, uint16_t index) noexcept;
+long fork(const Context& c, const Step& s, uint16_t index) noexcept;
 long tidy(const Context& c, const Step& s) noexcept;
 long ready(const Context& c, uint16_t index) noexcept;
 long await_start(const Context& c, const Step& s) noexcept;

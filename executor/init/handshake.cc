@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The child's half of the handshake: messages on the status socket, and the start socket.
 #include <errno.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <cstdint>
 
+#include "executor/base/missing.h"
 #include "executor/init/context.h"
 
 namespace amphora::init {
@@ -99,6 +102,36 @@ long send(const Walk& walk, const Message& message, const char* text, uint32_t s
 
 /// The parent's share that runs beside our steps (placing us in v1 cgroups) must be done by now.
 long await(const Context& c, const Step&) noexcept { return await_proceed(c.walk); }
+
+/// A pid namespace that was joined takes in children only, and only here, with the container's root
+/// and mounts around us and nothing of the host open: who may trace in there would else reach the host
+/// through our root, directory and descriptors, dumpable or not (CVE-2016-9962, CVE-2024-21626). The
+/// child is our parent's (CLONE_PARENT), which learns of it by kForked; this process has done its part.
+long fork(const Context& c, const Step& s, uint16_t index) noexcept {
+  const LibcWords& libc = c.walk.libc;
+  int pidfd = -1;
+  struct clone_args args{};
+  args.flags = CLONE_PARENT | CLONE_PIDFD;
+  args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+  if (libc.tid != nullptr) {
+    args.flags |= CLONE_CHILD_SETTID;
+    args.child_tid = reinterpret_cast<uint64_t>(libc.tid);
+  }
+  const long pid = call(SYS_clone3, &args, static_cast<uint64_t>(sizeof args));
+  if (pid < 0) return pid;
+  if (pid > 0) {
+    const Message message{MessageKind::kForked, index, 0, static_cast<int32_t>(pid)};
+    send(c.walk, message, nullptr, 0, pidfd);
+    for (;;) call(SYS_exit_group, 0);
+  }
+  if (libc.tid != nullptr) {
+    call(SYS_set_tid_address, libc.clear);
+    call(SYS_set_robust_list, libc.robust, libc.robust_size);
+  }
+  const long session = call(SYS_setsid);
+  if (session < 0) return session;
+  return s.n != 0 ? call(SYS_ioctl, 0, TIOCSCTTY, 0) : 0;
+}
 
 long rendezvous(const Context& c, const Step& s, uint16_t index) noexcept {
   const Message message{MessageKind::kReached, index, 0, static_cast<int32_t>(s.n)};

@@ -124,6 +124,8 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
       return change_dir(c, s);
     case Op::kFindExe:
       return find_exe(c, s);
+    case Op::kFork:
+      return fork(c, s, index);
     case Op::kTidy:
       return tidy(c, s);
     case Op::kReady:

@@ -8,6 +8,15 @@
 
 namespace amphora::init {
 
+/// What libc keeps about the calling thread and a raw clone would leave stale (wasm host only; a native
+/// program's libc starts with its exec).
+struct LibcWords {
+  int* tid = nullptr;
+  int* clear = nullptr;
+  void* robust = nullptr;
+  unsigned long robust_size = 0;
+};
+
 /// What the child carries from step to step.
 struct Walk {
   int status_fd;                ///< SOCK_SEQPACKET to the parent; after kAwaitStart, to the starter
@@ -18,6 +27,7 @@ struct Walk {
   bool empty_attached = false;  ///< the same for directories
   uint32_t next = 0;            ///< the step to go on with; run() resumes here after a kHandOver
   const char* exe = nullptr;    ///< what kFindExe found
+  LibcWords libc{};             ///< for kFork
 };
 
 /// Walks all steps. Ends the process with _exit(127) after sending a Failure, or by exec; returns

@@ -225,7 +225,7 @@ long console(const Context& c, const Step& s) noexcept {
   // The master's owner sets the window and its own modes before the program can write a byte.
   const long ready = await_proceed(c.walk);
   if (ready < 0) return ready;
-  result = call(SYS_ioctl, slave.get(), TIOCSCTTY, 0);
+  result = s.c != 0 ? 0 : call(SYS_ioctl, slave.get(), TIOCSCTTY, 0);
   if (result < 0) return result;
   for (int n = 0; n < 3; ++n) {
     result = call(SYS_dup3, slave.get(), n, 0);

@@ -45,7 +45,8 @@ enum class Op : uint16_t {
   kWriteProc,       ///< write b to file a below our own verified procfs handle `fd`
   kSessionKeyring,  ///< keyctl join session keyring a
   kConsole,       ///< allocate the pty in the container's devpts, send the master (kConsole), make
-                  ///< it stdio; n: height << 16 | width or 0; m != 0: also /dev/console
+                  ///< it stdio; n: height << 16 | width or 0; m != 0: also /dev/console;
+                  ///< c != 0: whose terminal it is, a later kFork says
   kStdio,         ///< dup2(fd, n) for n in 0..2
   kOwnStdio,      ///< fchown of fds 0-2 to uid n, gid m where they are ours to give
   kUmask,         ///< umask(n)
@@ -65,17 +66,19 @@ enum class Op : uint16_t {
   kRaiseAmbient,  ///< raise every capability in mask n in the ambient set
   kChdir,         ///< chdir(a), created if missing when flag kCreate; then getcwd must be inside
   kFindExe,       ///< the first runnable of the NUL-separated candidates at a; error as exec's
-  kTidy,          ///< close every descriptor that no later step names, but 0..n-1 and the root
-  kReady,         ///< send kReady
-  kAwaitStart,    ///< accept one connection on the start socket `fd`, which replaces status
-  kHook,          ///< run an OCI hook inside: a = path, b = argv, c = env (tables), fd = stdin
-                  ///< memfd, n = timeout in ms (0 none)
-  kCloseFds,      ///< everything from n on is close-on-exec: nothing of ours reaches the payload
-  kExec,      ///< execve of the found program with argv table b, environment table c. A table is
-              ///< 8-byte aligned uint64_t text offsets, ended by 0; the child makes pointers
-  kHandOver,  ///< wasm: return to the host; once before kReady (the host loads the guest, then
-              ///< calls run again), once at the end (the host runs the guest). The first carries
-              ///< the executor's hand-over: n bytes at text offset a, m descriptors from fd on
+  kFork,        ///< go on in a child, which the namespaces joined by setns take in, in a session of
+                ///< its own; n != 0: stdin is its terminal. The parent is told (kForked)
+  kTidy,        ///< close every descriptor that no later step names, but 0..n-1 and the root
+  kReady,       ///< send kReady
+  kAwaitStart,  ///< accept one connection on the start socket `fd`, which replaces status
+  kHook,        ///< run an OCI hook inside: a = path, b = argv, c = env (tables), fd = stdin
+                ///< memfd, n = timeout in ms (0 none)
+  kCloseFds,    ///< everything from n on is close-on-exec: nothing of ours reaches the payload
+  kExec,        ///< execve of the found program with argv table b, environment table c. A table is
+                ///< 8-byte aligned uint64_t text offsets, ended by 0; the child makes pointers
+  kHandOver,    ///< wasm: return to the host; once before kReady (the host loads the guest, then
+                ///< calls run again), once at the end (the host runs the guest). The first carries
+                ///< the executor's hand-over: n bytes at text offset a, m descriptors from fd on
 };
 
 /// Flags of a step.
@@ -125,6 +128,7 @@ enum class MessageKind : uint16_t {
   kProceed = 1,  ///< parent to child: go on
   kReached,      ///< child to parent: waiting at Rendezvous `value`
   kConsole,      ///< child to parent, with the pty master
+  kForked,       ///< child to parent, with the pidfd of the process that goes on (value: its pid)
   kSeccomp,      ///< child to parent, with the listener (value: its number in the child)
   kReady,        ///< child to parent: set up, the program was found, waiting for start
   kFailure,  ///< child to parent or starter: step `step` failed with errno `err`; its error text

@@ -331,9 +331,6 @@ Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& w
   std::copy(std::begin(stdio.fds), std::end(stdio.fds), std::begin(input.stdio));
   input.preserve_fds = options.preserve_fds;
   TRY_ASSIGN(setup::Plan plan, setup::make_exec_plan(input, init->pidfd.get()));
-  if (spec.find_namespace(oci::NamespaceKind::kPid) != nullptr) {
-    plan.pid_namespace = "/proc/" + pid + "/ns/pid";
-  }
   TRY(setup::open_sources(plan, entry.dir_fd(), raw(exec.fds)));
   setup::LaunchRequest request{plan, host_, cgroup.get(), children_};
   request.clone_into = joining.self.clone_into.get();

@@ -94,10 +94,26 @@ class Launch {
  private:
   std::string proc(const char* file) const { return std::to_string(process_.pid) + "/" + file; }
 
-  /// What the child does not wait for yet: it sets itself up meanwhile.
+  /// What the child does not wait for yet: it sets itself up meanwhile. One that goes on in a child of
+  /// its own (kFork) is told to go on as far as that.
   Result<void> before_proceed() {
-    const ParentWork& work = request_.plan.parent;
     if (request_.place) TRY(request_.cgroup->add_init(process_.pid));
+    if (!forks()) return share(0);
+    TRY_ASSIGN(process_.start_time, start_time_of(process_.pid));
+    TRY(fill_hook_states());
+    return proceed_between(0, fork_at_);
+  }
+
+  bool forks() {
+    const auto steps = request_.plan.steps();
+    while (fork_at_ < steps.size() && steps[fork_at_].op != init::Op::kFork) ++fork_at_;
+    return fork_at_ < steps.size();
+  }
+
+  /// What the parent does for the process that will be the program, before it may pass the steps from
+  /// `first` on.
+  Result<void> share(size_t first) {
+    const ParentWork& work = request_.plan.parent;
     if (work.oom_score_adj) {
       auto written = write_file_at(request_.host.proc_fd.get(), proc("oom_score_adj"),
                                    std::to_string(*work.oom_score_adj));
@@ -122,10 +138,27 @@ class Launch {
     TRY_ASSIGN(process_.start_time, start_time_of(process_.pid));
     if (request_.on_spawned) TRY(request_.on_spawned(process_));
     TRY(fill_hook_states());
-    for (const init::Step& step : request_.plan.steps()) {
-      if (step.op == init::Op::kAwait) TRY(proceed());
+    return proceed_between(first, request_.plan.steps().size());
+  }
+
+  Result<void> proceed_between(size_t first, size_t last) {
+    const auto steps = request_.plan.steps();
+    for (size_t at = first; at < last; ++at) {
+      if (steps[at].op == init::Op::kAwait) TRY(proceed());
     }
     return {};
+  }
+
+  /// kFork: from here on the other one is the container's.
+  Result<void> forked(pid_t pid, UniqueFd pidfd) {
+    const Process before = std::exchange(process_, Process{pid, std::move(pidfd), 0});
+    {
+      const std::lock_guard lock(request_.children.mutex());
+      request_.children.add_locked(pid);
+    }
+    static_cast<void>(wait_for(before));
+    request_.children.remove(before.pid);
+    return share(fork_at_);
   }
 
   Result<void> fill_hook_states() {
@@ -133,6 +166,10 @@ class Launch {
       if (source.kind != Source::Kind::kHookState) continue;
       const bool own_pids = (request_.plan.clone_flags & CLONE_NEWPID) != 0;
       AMPHORA_CHECK(static_cast<bool>(request_.hook_state));
+      // Anew when another process goes on: its pid is another.
+      if (::ftruncate(source.fd.get(), 0) != 0 || ::lseek(source.fd.get(), 0, SEEK_SET) != 0) {
+        return fail_errno(errno, "write a hook's state");
+      }
       TRY(write_all(source.fd.get(), request_.hook_state(own_pids ? 1 : process_.pid)));
     }
     return {};
@@ -161,6 +198,10 @@ class Launch {
         case MessageKind::kReady:
           ready_ = true;
           if (!request_.wait_for_exec) return {};
+          break;
+        case MessageKind::kForked:
+          if (received.fds.empty()) return fail(Errc::kInternal, "init went on without a pidfd");
+          TRY(forked(message.value, std::move(received.fds.front())));
           break;
         case MessageKind::kReached:
           TRY(reached(static_cast<init::Rendezvous>(message.value)));
@@ -240,6 +281,7 @@ class Launch {
   Process process_;
   UniqueFd status_;
   bool ready_ = false;
+  size_t fork_at_ = 0;  ///< the step kFork, or the end
 };
 
 }  // namespace

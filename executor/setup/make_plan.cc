@@ -53,8 +53,12 @@ void plan_handover(const PlanInput& in, Builder& b) {
 Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   const bool wasm = !in.exec.handover.empty();
   const bool late_filter = in.process.no_new_privileges;
+  const bool forks =
+      is_exec ? in.spec.find_namespace(NamespaceKind::kPid) != nullptr : joins_pid_late(in.spec);
+  if (forks && !is_exec) plan_pid_join(in, b);
   // Before the limits: a small RLIMIT_NOFILE must not meet the descriptors of the set-up.
   b.step(kTidy, "close what only the set-up needed").n = static_cast<uint64_t>(3 + in.preserve_fds);
+  if (forks) b.step(kFork, "enter the pid namespace").n = in.process.terminal ? 1 : 0;
   if (late_filter) b.step(kNoNewPrivs, "set no_new_privs");
   TRY(plan_limits(in, b));
   // The parent's share (cgroups, rlimits) has been going on meanwhile; from here on it counts.
@@ -111,7 +115,7 @@ Result<Plan> make_plan(const PlanInput& in) {
     TRY(plan_devices(in, b));
     plan_pivot(in, b);
   }
-  plan_stdio(in, b, /*console_node=*/true);
+  plan_stdio(in, b, /*console_node=*/true, joins_pid_late(in.spec));
   plan_late_mounts(in, b);
   plan_names(in, b);
   TRY(plan_identity(in, b));
@@ -123,8 +127,8 @@ Result<Plan> make_exec_plan(const PlanInput& in, int init_pidfd) {
   Builder b;
   plan_cgroups(in, b);
   uint64_t flags = 0;
+  // The pid namespace's takes effect at kFork.
   for (const oci::Namespace& ns : in.spec.linux_.namespaces) flags |= clone_flag(ns.kind);
-  flags &= ~static_cast<uint64_t>(CLONE_NEWPID);  // around clone3, by the launcher
   const int32_t fd = b.given(init_pidfd, "the container's init");
   if (flags != 0) {
     init::Step& s = b.step(kSetNamespace, "join the container's namespaces");
@@ -132,13 +136,13 @@ Result<Plan> make_exec_plan(const PlanInput& in, int init_pidfd) {
     s.n = flags;
   }
   if ((flags & CLONE_NEWUSER) != 0) b.step(kBecomeRoot, "become root of the user namespace");
-  b.step(kSession, "make a session");
+  if ((flags & CLONE_NEWPID) == 0) b.step(kSession, "make a session");
   if (!in.no_new_keyring) {
     const uint32_t name = b.text("_ses." + in.id);
     b.step(kSessionKeyring, "join the session keyring").a = name;
   }
   b.step(kAttachRoot, "open the container's root");
-  plan_stdio(in, b, /*console_node=*/false);
+  plan_stdio(in, b, /*console_node=*/false, (flags & CLONE_NEWPID) != 0);
   TRY(plan_identity(in, b));
   TRY(plan_program(in, b, /*is_exec=*/true));
   return b.finish();

@@ -49,6 +49,9 @@ Result<void> validate(const oci::Spec& spec);
 
 /// Whether the container has a new namespace of this kind (an entry without a path).
 bool has_new(const oci::Spec& spec, oci::NamespaceKind kind) noexcept;
+/// A pid namespace is joined when the container's root and mounts stand (kFork); before clone3, by the
+/// launcher, only where a new user namespace takes the right to join one away.
+bool joins_pid_late(const oci::Spec& spec) noexcept;
 /// CLONE_NEW* of a kind; "pid" and so on for messages.
 uint64_t clone_flag(oci::NamespaceKind kind) noexcept;
 const char* to_string(oci::NamespaceKind kind) noexcept;
@@ -56,8 +59,9 @@ const char* to_string(oci::NamespaceKind kind) noexcept;
 // ---- The parts, in the order in which make_plan calls them. Each appends its steps.
 void plan_cgroups(const PlanInput& in, Builder& b);             // namespaces.cc
 Result<void> plan_namespaces(const PlanInput& in, Builder& b);  // namespaces.cc
-Result<void> plan_rootfs(const PlanInput& in, Builder& b);      // mounts.cc
-Result<void> plan_mounts(const PlanInput& in, Builder& b);      // mounts.cc
+void plan_pid_join(const PlanInput& in, Builder& b);
+Result<void> plan_rootfs(const PlanInput& in, Builder& b);  // mounts.cc
+Result<void> plan_mounts(const PlanInput& in, Builder& b);  // mounts.cc
 Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount,
                                Builder& b);                   // cgroup_mount.cc
 Result<void> plan_devices(const PlanInput& in, Builder& b);   // devices.cc
@@ -67,8 +71,8 @@ void plan_names(const PlanInput& in, Builder& b);             // process.cc: hos
 Result<void> plan_identity(const PlanInput& in, Builder& b);  // process.cc: labels, umask
 Result<void> plan_limits(const PlanInput& in, Builder& b);    // process.cc: rlimits, oom, scheduler
 Result<void> plan_credentials(const PlanInput& in, Builder& b,
-                              bool is_exec);                          // process.cc: caps, ids, cwd
-void plan_stdio(const PlanInput& in, Builder& b, bool console_node);  // process.cc
+                              bool is_exec);  // process.cc: caps, ids, cwd
+void plan_stdio(const PlanInput& in, Builder& b, bool console_node, bool forks);     // process.cc
 void plan_hooks(const std::vector<oci::Hook>& hooks, const char* kind, Builder& b);  // process.cc
 
 }  // namespace amphora::setup

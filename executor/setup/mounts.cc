@@ -77,6 +77,11 @@ Result<void> plan_bind(const PlanInput& in, const oci::Mount& mount, const Mount
   const bool user = in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
   source.attr_clr = user ? options.attr_clr_named : options.attr_clr;
   source.rec_set = options.rec_set;
+  // A bound /sys brings the host's cgroups along, which "ro" alone would leave writable (CVE-2023-25809).
+  if (options.recursive_bind && (options.attr_set & MOUNT_ATTR_RDONLY) != 0 &&
+      target_of(mount) == "/sys") {
+    source.rec_set |= MOUNT_ATTR_RDONLY;
+  }
   source.rec_clr = options.rec_clr;
   source.propagation = base_propagation(root);
   source.propagation.insert(source.propagation.end(), options.propagation.begin(),

@@ -96,6 +96,16 @@ const char* to_string(NamespaceKind kind) noexcept {
   return "unknown";
 }
 
+void plan_pid_join(const PlanInput& in, Builder& b) {
+  const oci::Namespace* user = in.spec.find_namespace(NamespaceKind::kUser);
+  if (user == nullptr) plan_join(*in.spec.find_namespace(NamespaceKind::kPid), b);
+}
+
+bool joins_pid_late(const oci::Spec& spec) noexcept {
+  const oci::Namespace* pid = spec.find_namespace(NamespaceKind::kPid);
+  return pid != nullptr && !pid->path.empty() && !has_new(spec, NamespaceKind::kUser);
+}
+
 /// First of all, so that nothing of the container runs outside its cgroup.
 void plan_cgroups(const PlanInput& in, Builder& b) {
   for (const UniqueFd& tasks : in.cgroup_tasks) {
@@ -121,7 +131,9 @@ Result<void> plan_namespaces(const PlanInput& in, Builder& b) {
   } else {
     plan.clone_flags = made & ~kNotByClone;
   }
-  if (pid != nullptr && !pid->path.empty()) plan.pid_namespace = pid->path;
+  if (pid != nullptr && !pid->path.empty() && !joins_pid_late(in.spec)) {
+    plan.pid_namespace = pid->path;
+  }
   if (has_new(in.spec, NamespaceKind::kUser)) {
     plan.parent.uid_mappings = in.spec.linux_.uid_mappings;
     plan.parent.gid_mappings = in.spec.linux_.gid_mappings;
@@ -133,8 +145,12 @@ Result<void> plan_namespaces(const PlanInput& in, Builder& b) {
       continue;
     plan_join(ns, b);
   }
-  if (joins_user) plan_joined_user(in, b, made_later);
-  b.step(kSession, "make a session");
+  if (joins_user) {
+    // With the rights that are left behind here; only kFork's child enters.
+    if (joins_pid_late(in.spec)) plan_join(*pid, b);
+    plan_joined_user(in, b, made_later);
+  }
+  if (!joins_pid_late(in.spec)) b.step(kSession, "make a session");
   if (!in.no_new_keyring) {
     const uint32_t name = b.text("_ses." + in.id);
     b.step(kSessionKeyring, "join the session keyring").a = name;

@@ -18,6 +18,7 @@ constexpr OpName kNames[] = {
     {kNop, "nop"},
     {kJoinCgroup, "join-cgroup"},
     {kAwait, "await-parent"},
+    {kFork, "fork"},
     {kRendezvous, "rendezvous"},
     {kSetNamespace, "join-namespace"},
     {kUnshare, "unshare"},

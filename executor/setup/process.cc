@@ -192,7 +192,7 @@ Result<void> plan_credentials(const PlanInput& in, Builder& b, bool is_exec) {
   return {};
 }
 
-void plan_stdio(const PlanInput& in, Builder& b, bool console_node) {
+void plan_stdio(const PlanInput& in, Builder& b, bool console_node, bool forks) {
   if (in.process.terminal) {
     init::Step& s = b.step(kConsole, "set up the terminal");
     if (in.process.console_size) {
@@ -200,6 +200,7 @@ void plan_stdio(const PlanInput& in, Builder& b, bool console_node) {
             in.process.console_size->width;
     }
     s.m = console_node && in.spec.find_namespace(oci::NamespaceKind::kMount) != nullptr ? 1 : 0;
+    s.c = forks ? 1 : 0;  // the session is kFork's
   } else {
     // "The caller's own" are inherited by a clone of the caller; a clone of the wasm host's zygote, which
     // has none, must be given them.

@@ -225,8 +225,10 @@ void close_late(const init::View& view, uint32_t from) noexcept {
 
 }  // namespace
 
-void run_guest(const amphora_engine& engine, const init::View& view, int status_fd) noexcept {
+void run_guest(const amphora_engine& engine, const init::View& view, const LibcThread& thread,
+               int status_fd) noexcept {
   Guest guest{engine, {.status_fd = status_fd}, {}, {}, {}, {}, {}, {}};
+  guest.walk.libc = {thread.tid, thread.clear, thread.robust, thread.robust_size};
   if (!read_handover(guest, view)) {
     refuse(guest, kRuntimeFailure, "the handover of the wasm executor is malformed");
   }

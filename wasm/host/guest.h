@@ -4,6 +4,7 @@
 
 #include "amphora/engine.h"
 #include "executor/init/init.h"
+#include "wasm/host/libc_clone.h"
 
 namespace amphora::wasm {
 
@@ -11,6 +12,6 @@ namespace amphora::wasm {
 /// ready and start, runs the guest and ends the process.
 /// SAFETY: called in a fresh clone of the single-threaded zygote, whose libc is whole.
 [[noreturn]] void run_guest(const amphora_engine& engine, const init::View& view,
-                            int status_fd) noexcept;
+                            const LibcThread& thread, int status_fd) noexcept;
 
 }  // namespace amphora::wasm

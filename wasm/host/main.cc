@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "wasm/host/compile.h"
+#include "wasm/host/view.h"
 #include "wasm/host/zygote.h"
 
 namespace {
@@ -47,10 +48,13 @@ int zygote(int argc, char** argv) {
       options.engine_dir = argv[i + 1];
     else if (std::strcmp(argv[i], "--engine") == 0)
       options.engine = argv[i + 1];
+    else if (std::strcmp(argv[i], "--view") == 0)
+      options.in_view = true;
     else
       return usage();
   }
   if (options.engine_dir == nullptr || options.engine == nullptr) return usage();
+  if (!options.in_view) amphora::wasm::enter_view(options.socket, argv);
   return amphora::wasm::serve_zygote(options);
 }
 

@@ -23,6 +23,7 @@
 #include "wasm/host/engine.h"
 #include "wasm/host/guest.h"
 #include "wasm/host/libc_clone.h"
+#include "wasm/host/view.h"
 #include "wasm/zygote_protocol.h"
 
 namespace amphora::wasm {
@@ -140,7 +141,7 @@ bool view_plan(const void* memory, uint32_t size, init::View* view) noexcept {
   }
   view.fds = in.fds.data() + in.plan_at();
   view.fd_count = static_cast<uint32_t>(in.fds.size()) - in.plan_at();
-  run_guest(*zygote.engine, view, in.status());
+  run_guest(*zygote.engine, view, zygote.thread, in.status());
 }
 
 void reply(const Zygote& zygote, const Reply& answer, int pidfd) noexcept {
@@ -221,13 +222,15 @@ int serve_zygote(const ZygoteOptions& options) noexcept {
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   ::prctl(PR_SET_NAME, "amphora-wasm", 0, 0, 0);
   for (int fd = 3; fd < options.socket; ++fd) ::close(fd);
-  ::syscall(SYS_close_range, static_cast<unsigned>(options.socket + 1), ~0U, 0U);
+  const int last = options.socket + (options.in_view ? 2 : 0);
+  ::syscall(SYS_close_range, static_cast<unsigned>(last + 1), ~0U, 0U);
   ::fcntl(options.socket, F_SETFD, FD_CLOEXEC);
   find_title();
   Zygote zygote{options.socket, -1, nullptr, {}};
   Hello hello{};
   hello.protocol = kProtocol;
   hello.ok = start_engine(options, &zygote, &hello) ? 1 : 0;
+  if (options.in_view && !leave_view(options.socket)) return 125;
   zygote.own_pid_namespace = ::open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
   if (::send(options.socket, &hello, sizeof hello, MSG_NOSIGNAL) < 0 || hello.ok == 0) return 125;
   Received in;

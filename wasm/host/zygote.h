@@ -9,6 +9,7 @@ struct ZygoteOptions {
   int socket = -1;  ///< SOCK_SEQPACKET to the client
   const char* engine_dir = nullptr;
   const char* engine = nullptr;
+  bool in_view = false;  ///< executed by enter_view (view.h)
 };
 
 /// Serves until the socket ends; the process's exit code. Clones never return.
