@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The figures of docs/performance.md, each ratio from one interleaved run. Runs inside inroot.sh in the
-v1-only view (crun refuses hybrid), as pid 1: bench.py [SECTION...], sections: run, ctr, rpc, memory,
-syscalls."""
+v1-only view (crun refuses hybrid), as pid 1: bench.py [SECTION...], sections: run, ctr, rpc, shim,
+memory, syscalls."""
 
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import traceback
 
@@ -105,15 +106,11 @@ def section_ctr():
         bar("ctr run, wasm Go / runc.v2 native", middle["amphora, wasm Go hello (2.6 MB)"] / runc, 0.5)
 
 
-def section_rpc():
-    print("\nthe shim's RPCs, without ctr and containerd (one shim, one container after another)")
-    shims, times, logs = {}, {}, []
-    variants = {"runc.v2, native": ("containerd-shim-runc-v2", ["/bin/true0"]),
-                "amphora, native": ("containerd-shim-amphora-v1", ["/bin/true0"]),
-                "amphora, wasm": ("containerd-shim-amphora-v1", ["/app.wasm", "true"])}
+def open_shims(variants):
+    """{name: (client, key, args)} of shims that each serve one container, as a pod's sandbox does."""
+    shims, logs = {}, []
     for name, (binary, args) in variants.items():
         key = re.sub(r"\W+", "-", name)
-        # A first container keeps the shim alive, as a pod's sandbox does.
         keeper = made_bundle("keeper-" + key, ["/bin/demo", "pause"], "keeper-" + key)
         # A shim wants the log FIFO that containerd makes, and somebody at its other end.
         log = keeper + "/log"
@@ -124,7 +121,27 @@ def section_rpc():
         client.call("Create", (1, "keeper-" + key), (2, keeper))
         client.call("Start", (1, "keeper-" + key))
         shims[name] = (client, key, args)
-        times[name] = {"Create": [], "Start": [], "Delete": []}
+    return shims
+
+
+def close_shims(shims):
+    for client, key, _ in shims.values():
+        client.call("Kill", (1, "keeper-" + key), (3, 9))
+        client.call("Wait", (1, "keeper-" + key))
+        client.call("Delete", (1, "keeper-" + key))
+        try:
+            client.call("Shutdown", (1, "keeper-" + key))
+        except (ConnectionError, ttrpc.RpcError):
+            pass
+
+
+def section_rpc():
+    print("\nthe shim's RPCs, without ctr and containerd (one shim, one container after another)")
+    variants = {"runc.v2, native": ("containerd-shim-runc-v2", ["/bin/true0"]),
+                "amphora, native": ("containerd-shim-amphora-v1", ["/bin/true0"]),
+                "amphora, wasm": ("containerd-shim-amphora-v1", ["/app.wasm", "true"])}
+    shims = open_shims(variants)
+    times = {name: {"Create": [], "Start": [], "Delete": []} for name in shims}
     for i in range(-2, ROUNDS):
         for name, (client, key, args) in shims.items():
             id = f"rpc-{key}-{i + 2}"
@@ -143,18 +160,121 @@ def section_rpc():
     for name, by_method in times.items():
         for method, values in by_method.items():
             middle[name, method] = row(f"{name}: {method}", values)
-    for name, (client, key, _) in shims.items():
-        client.call("Kill", (1, "keeper-" + key), (3, 9))
-        client.call("Wait", (1, "keeper-" + key))
-        client.call("Delete", (1, "keeper-" + key))
-        try:
-            client.call("Shutdown", (1, "keeper-" + key))
-        except (ConnectionError, ttrpc.RpcError):
-            pass
+    close_shims(shims)
     def both(name):
         return middle[name, "Create"] + middle[name, "Start"]
     bar("Create + Start, native / runc.v2", both("amphora, native") / both("runc.v2, native"), 0.3)
     print(f"       Create + Start, wasm / runc.v2 native: {both('amphora, wasm') / both('runc.v2, native'):.2f}")
+
+
+PROBE = json.dumps({"args": ["/bin/true0"], "cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["PATH=/bin"]})
+
+
+def one_task(client, id, path):
+    """A container from Create to Delete; the seconds of the three RPCs, without the program's own."""
+    begun = time.perf_counter()
+    client.call("Create", (1, id), (2, path))
+    client.call("Start", (1, id))
+    running = time.perf_counter()
+    client.call("Wait", (1, id))
+    ended = time.perf_counter()
+    client.call("Delete", (1, id))
+    return running - begun + time.perf_counter() - ended
+
+
+def one_exec(client, id, exec_id):
+    begun = time.perf_counter()
+    client.call("Exec", (1, id), (2, exec_id),
+                (7, [(1, "types.containerd.io/opencontainers/runtime-spec/1/Process"), (2, PROBE)]))
+    client.call("Start", (1, id), (2, exec_id))
+    client.call("Wait", (1, id), (2, exec_id))
+    client.call("Delete", (1, id), (2, exec_id))
+    return time.perf_counter() - begun
+
+
+def cpu_group(name):
+    for hierarchy in ("cpuacct", "cpu,cpuacct"):
+        if os.path.exists(f"/sys/fs/cgroup/{hierarchy}/cpuacct.usage"):
+            return f"/sys/fs/cgroup/{hierarchy}/{lab.namespace}/{name}"
+    raise RuntimeError("no cpuacct hierarchy")
+
+
+def cpu_ms(*names):
+    """What the groups have used; a shim's and what it runs, and the container's, where an exec ends up."""
+    total = 0
+    for name in names:
+        with open(cpu_group(name) + "/cpuacct.usage", encoding="utf-8") as f:
+            total += int(f.read())
+    return total / 1e6
+
+
+def tasks_per_second(socket_path, key, each):
+    clients = [ttrpc.Client(socket_path) for _ in range(4)]
+    paths = [made_bundle(f"par-{key}-{i}", ["/bin/true0"], f"par-{key}-{i}") for i in range(4)]
+
+    def line(i):
+        for _ in range(each):
+            one_task(clients[i], f"par-{key}-{i}", paths[i])
+    lines = [threading.Thread(target=line, args=(i,)) for i in range(4)]
+    begun = time.perf_counter()
+    for thread in lines:
+        thread.start()
+    for thread in lines:
+        thread.join()
+    seconds = time.perf_counter() - begun
+    for client in clients:
+        client.close()
+    return 4 * each / seconds
+
+
+def section_shim():
+    print("\na shim at work, without ctr and containerd (native true; runc.v2 and ours in turn)")
+    shims = open_shims({"runc.v2": ("containerd-shim-runc-v2", []), "amphora": ("containerd-shim-amphora-v1", [])})
+    tasks = {name: [] for name in shims}
+    execs = {name: [] for name in shims}
+    cpu = {name: [] for name in shims}
+    rates = {name: [] for name in shims}
+    pids = {}
+    for name, (client, key, _) in shims.items():
+        pids[name] = client.call("Connect", (1, "keeper-" + key))[1][0]
+        os.makedirs(cpu_group("shim-" + key), exist_ok=True)
+        with open(cpu_group("shim-" + key) + "/cgroup.procs", "w", encoding="utf-8") as f:
+            f.write(str(pids[name]))
+    for i in range(-2, ROUNDS):
+        for name, (client, key, _) in shims.items():
+            id = f"cycle-{key}"
+            seconds = one_task(client, id, made_bundle(id, ["/bin/true0"], id))
+            groups = ("shim-" + key, "keeper-" + key)
+            before = cpu_ms(*groups)
+            taken = one_exec(client, "keeper-" + key, f"probe{i + 2}")
+            if i >= 0:
+                tasks[name].append(seconds * 1000)
+                execs[name].append(taken * 1000)
+                cpu[name].append(cpu_ms(*groups) - before)
+    for _ in range(3):
+        for name, (client, key, _) in shims.items():
+            rates[name].append(tasks_per_second(client.socket.getpeername(), key, max(2, ROUNDS // 8)))
+    time.sleep(3)
+    threads = {}
+    for name, pid in pids.items():
+        with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+            threads[name] = next(int(line.split()[1]) for line in f if line.startswith("Threads"))
+    middle = {}
+    for what, values, unit in (("Create + Start + Delete", tasks, "ms"), ("exec, from Exec to Delete", execs, "ms"),
+                               ("CPU of an exec", cpu, "ms"), ("tasks a second, 4 in parallel", rates, "/s")):
+        for name in shims:
+            middle[what, name] = row(f"{name}: {what}", values[name], unit)
+        print(f"       {what}, amphora / runc.v2: {middle[what, 'amphora'] / middle[what, 'runc.v2']:.2f}")
+    print(f"  threads when idle: {threads}")
+
+    def ratio(what):
+        return middle[what, "amphora"] / middle[what, "runc.v2"]
+    bar("Create + Start + Delete / runc.v2", ratio("Create + Start + Delete"), 0.2)
+    bar("exec / runc.v2", ratio("exec, from Exec to Delete"), 0.15)
+    bar("CPU of an exec / runc.v2", ratio("CPU of an exec"), 0.15)
+    bar("runc.v2's tasks a second at 4 in parallel / ours", 1 / ratio("tasks a second, 4 in parallel"), 0.25)
+    bar("threads of an idle shim", threads["amphora"], 4)
+    close_shims(shims)
 
 
 def memory_of(pids):
@@ -220,7 +340,7 @@ def section_syscalls():
 
 
 def main():
-    sections = sys.argv[1:] or ["run", "ctr", "rpc", "memory", "syscalls"]
+    sections = sys.argv[1:] or ["run", "ctr", "rpc", "shim", "memory", "syscalls"]
     lab.start()
     lab.load_images()
     failed = False

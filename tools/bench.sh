@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# bench.sh [SECTION...]: run, ctr, rpc, memory, syscalls (all by default). ROUNDS=N, default 40. Wants a
+# bench.sh [SECTION...]: run, ctr, rpc, shim, memory, syscalls (all by default). ROUNDS=N, default 40. Wants a
 # quiet machine; ratios hold on a busy one too, as all that is compared is run in turn.
 . "$(dirname "$0")/lib.sh"
 [ "$(id -u)" = 0 ] || die "benchmarks make containers and need root"
