@@ -169,6 +169,8 @@ class Shim {
 
 void prepare_process() {
   ::signal(SIGPIPE, SIG_IGN);
+  // The kernel's own choice is the number of the descriptor that we were executed by.
+  ::prctl(PR_SET_NAME, "containerd-shim", 0, 0, 0);
   ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   // Nothing that joins a namespace of ours, or that a container runs, may trace us.
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);

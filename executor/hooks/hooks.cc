@@ -82,9 +82,13 @@ struct ChildSetup {
   boost::system::error_code on_exec_setup(bp::posix::default_launcher&, const bp::filesystem::path&,
                                           const char* const*&) const {
     // SAFETY: between fork and exec, system calls only. A group of its own, so that a timeout ends
-    // what the hook started too; the caller's blocked signals are not the hook's business.
+    // what the hook started too; the caller's blocked and ignored signals (a shim ignores SIGPIPE)
+    // are not the hook's business.
     sigset_t none;
     sigemptyset(&none);
+    struct sigaction fresh{};
+    fresh.sa_handler = SIG_DFL;
+    for (int signal = 1; signal < NSIG; ++signal) sigaction(signal, &fresh, nullptr);
     if (setpgid(0, 0) != 0 || sigprocmask(SIG_SETMASK, &none, nullptr) != 0 || dup2(in, 0) < 0 ||
         dup2(out, 1) < 0 || dup2(err, 2) < 0) {
       return {errno, boost::system::system_category()};

@@ -67,6 +67,20 @@ TEST_F(Hooks, EnvironmentAndArgumentsAreExactlyTheHooks) {
   unsetenv("AMPHORA_HOOK_LEAK");
 }
 
+TEST_F(Hooks, StartWithDefaultSignalsWhateverTheCallerIgnoresOrBlocks) {
+  const auto before = signal(SIGPIPE, SIG_IGN);
+  sigset_t blocked, mask;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &blocked, &mask);
+  ASSERT_TRUE(run("prestart",
+                  {shell("grep -E '^Sig(Ign|Blk)' /proc/self/status > " + dir_ + "/signals")}, "{}",
+                  children_));
+  pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+  signal(SIGPIPE, before);
+  EXPECT_EQ(file("signals"), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+}
+
 TEST_F(Hooks, MissingArgumentsMeanThePathAlone) {
   oci::Hook hook;
   hook.path = "/bin/true";
