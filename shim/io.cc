@@ -4,14 +4,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "executor/base/path.h"
 #include "shim/logger.h"
 
 namespace amphora::shim {
 namespace {
+
+constexpr std::chrono::milliseconds kFirstLook{5};
+constexpr std::chrono::milliseconds kLastLook{1000};
 
 enum class Scheme { kNone, kPath, kFile, kBinary, kOther };
 
@@ -49,6 +56,17 @@ Result<UniqueFd> open_log_file(const std::string& uri) {
     }
   }
   return open_at(AT_FDCWD, path, O_WRONLY | O_APPEND | O_CREAT, 0644);
+}
+
+/// Whether a FIFO's write end has nobody at the other one.
+bool is_unread(int write_end) {
+  pollfd poll{.fd = write_end, .events = POLLOUT, .revents = 0};
+  return ::poll(&poll, 1, 0) == 1 && (poll.revents & POLLERR) != 0;
+}
+
+bool has_bytes(int pipe) {
+  int bytes = 0;
+  return ::ioctl(pipe, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
 }  // namespace
@@ -92,7 +110,7 @@ Result<void> ProcessIo::open_input(const std::string& path) {
   return {};
 }
 
-Result<UniqueFd> ProcessIo::open_output(const std::string& uri, UniqueFd& keeper) {
+Result<UniqueFd> ProcessIo::open_output(const std::string& uri, Keeper& keeper) {
   switch (scheme_of(uri)) {
     case Scheme::kNone:
       return UniqueFd();
@@ -107,8 +125,11 @@ Result<UniqueFd> ProcessIo::open_output(const std::string& uri, UniqueFd& keeper
   TRY_ASSIGN(const UniqueFd place, open_at(AT_FDCWD, uri, O_PATH));
   TRY_ASSIGN(const bool fifo, is_fifo(place, uri));
   if (!fifo) return reopen(place, uri, O_WRONLY | O_APPEND);
-  TRY_ASSIGN(keeper, reopen(place, uri, O_RDWR | O_NONBLOCK));
-  return reopen(place, uri, terminal_ ? O_WRONLY | O_NONBLOCK : O_WRONLY);
+  // The read end first: with it in place the write end does not wait for a client's.
+  TRY_ASSIGN(keeper.read, reopen(place, uri, O_RDONLY | O_NONBLOCK));
+  TRY_ASSIGN(UniqueFd payload, reopen(place, uri, terminal_ ? O_WRONLY | O_NONBLOCK : O_WRONLY));
+  TRY_ASSIGN(keeper.write, duplicate(payload.get()));
+  return payload;
 }
 
 Result<void> ProcessIo::open_outputs(const StdioUris& uris, const std::string& id,
@@ -162,13 +183,39 @@ Result<void> ProcessIo::resize(uint16_t columns, uint16_t rows) {
 void ProcessIo::finish(Callback done) {
   stdin_keeper_.reset();
   if (!console_) {
-    for (auto& fd : out_keeper_) fd.reset();
+    let_go();
     return done();
   }
   console_->finish([this, call = std::move(done)]() mutable {
     // The console's own end stays open while a slow client has still something to read.
-    for (auto& fd : out_keeper_) fd.reset();
+    let_go();
     call();
+  });
+}
+
+/// Closing the last end of a FIFO throws away what is in it. A client that has not opened its end yet
+/// (its open waits for a thread, or containerd is being restarted) would then wait for ever.
+void ProcessIo::let_go() {
+  for (auto& keeper : out_keeper_) {
+    keeper.read.reset();
+    if (keeper.write && !is_unread(keeper.write.get())) keeper.write.reset();
+  }
+  const bool all = std::ranges::none_of(out_keeper_, [](const Keeper& k) { return bool(k.write); });
+  if (all || loop_ == nullptr) return;
+  // Nothing tells when a FIFO gets a reader, so it is looked for, less and less often.
+  next_look_ = next_look_.count() == 0 ? kFirstLook : std::min(2 * next_look_, kLastLook);
+  if (!look_) look_ = std::make_unique<asio::steady_timer>(*loop_);
+  look_->expires_after(next_look_);
+  look_->async_wait([this](boost::system::error_code error) {
+    if (!error) let_go();
+  });
+}
+
+bool ProcessIo::is_drained() const noexcept {
+  if (console_ && !console_->is_drained()) return false;
+  return std::ranges::none_of(out_keeper_, [](const Keeper& keeper) {
+    return keeper.write && !keeper.read && is_unread(keeper.write.get()) &&
+           has_bytes(keeper.write.get());
   });
 }
 

@@ -2,7 +2,7 @@
 // The stdio of one process as a client names it (FIFOs, files, a logging program, or a terminal on
 // one of these): opened on a worker, watched on the loop. FIFOs are handed to the container as they
 // are, nothing is copied; the shim keeps both ends open until the process has ended, so that a
-// client may come and go.
+// client may come and go, and the write end until a client has come for what is in it.
 #pragma once
 
 #include <array>
@@ -43,23 +43,31 @@ class ProcessIo {
   /// The process has ended: closes the shim's ends, which is the client's end of file; a terminal is
   /// emptied first, for a bounded time.
   void finish(Callback done);
-  bool is_drained() const noexcept { return !console_ || console_->is_drained(); }
+  /// False while output waits for a client that has not come yet.
+  bool is_drained() const noexcept;
 
  private:
   ProcessIo() = default;
   Result<void> open_input(const std::string& path);
-  Result<UniqueFd> open_output(const std::string& uri, UniqueFd& keeper);
+  /// The shim's own ends of an output FIFO.
+  struct Keeper {
+    UniqueFd read, write;
+  };
+  Result<UniqueFd> open_output(const std::string& uri, Keeper& keeper);
   Result<void> open_outputs(const StdioUris& uris, const std::string& id,
                             const std::string& name_space, Children& children);
+  void let_go();
 
   bool terminal_ = false;
   std::array<UniqueFd, 3> payload_;
-  UniqueFd stdin_keeper_;               // write end
-  std::array<UniqueFd, 2> out_keeper_;  // both ends of stdout and stderr
+  UniqueFd stdin_keeper_;             // write end
+  std::array<Keeper, 2> out_keeper_;  // of stdout and stderr
   UniqueFd master_;
   std::unique_ptr<Console> console_;
   Process logger_;
   Loop* loop_ = nullptr;
+  std::unique_ptr<asio::steady_timer> look_;  // for a client that has not come yet
+  std::chrono::milliseconds next_look_{0};
 };
 
 }  // namespace amphora::shim

@@ -150,6 +150,34 @@ def test_exec_codes(lab):
         d.close()
 
 
+def test_output_of_an_exec_waits_for_a_client_that_opens_its_end_late(lab):
+    """ctr opens FIFOs on threads of their own: on a busy machine `echo in | ctr task exec ... cat` lost
+    what cat wrote, or waited for it, when cat had ended before such a thread had come to run."""
+    d = Direct(lab, KINDS["native"])
+    try:
+        equal(d.create()[0], 0, "create")
+        d.client.call("Start", (1, d.id))
+        names = [f"{d.bundle}/{name}" for name in ("in", "out", "err")]
+        for name in names:
+            os.mkfifo(name)
+        spec = json.dumps({"cwd": "/", "args": ["/bin/demo", "cat"], "user": {"uid": 0, "gid": 0}, "env": ["A=b"]})
+        d.client.call("Exec", (1, d.id), (2, "late"), (4, names[0]), (5, names[1]), (6, names[2]),
+                      (7, [(1, "types.containerd.io/opencontainers/runtime-spec/1/Process"), (2, spec)]))
+        d.client.call("Start", (1, d.id), (2, "late"))
+        with open(names[0], "wb", buffering=0) as stdin:
+            stdin.write(b"in\n")
+        d.client.call("CloseIO", (1, d.id), (2, "late"), (3, True))
+        equal(d.client.call("Wait", (1, d.id), (2, "late")).get(1, [0])[0], 0, "exit status")
+        seen = []
+        reader = threading.Thread(target=lambda: seen.append(open(names[1], "rb").read()), daemon=True)
+        reader.start()
+        equal(d.client.code_of("Delete", (1, d.id), (2, "late"))[0], 0, "Delete of the exec")
+        reader.join(10)
+        equal(seen, [b"in\n"], "all of the output, and its end")
+    finally:
+        d.close()
+
+
 def test_state_answers_while_a_create_is_under_way(lab):
     # A createRuntime hook keeps one container's create busy; another's State and Kill must not wait.
     d = Direct(lab, KINDS["native"])

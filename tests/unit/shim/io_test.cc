@@ -75,6 +75,21 @@ TEST_F(Io, TheClientSeesTheEndOnlyWhenTheProcessHasEnded) {
   EXPECT_EQ(::read(reader.get(), &byte, 1), 0);
 }
 
+TEST_F(Io, OutputWaitsForAClientThatOpensItsEndAfterTheProcessHasEnded) {
+  auto io = open({"", fifo("out"), fifo("err"), false});
+  EXPECT_EQ(::write(io->payload().fds[1], "late", 4), 4);
+  io->begin(loop_);
+  finish(*io);
+  EXPECT_FALSE(io->is_drained()) << "four bytes are in nobody's hands";
+  const UniqueFd reader(::open((dir_ / "out").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  EXPECT_TRUE(io->is_drained()) << "stderr has no reader and nothing to read";
+  char seen[16] = {};
+  EXPECT_EQ(::read(reader.get(), seen, sizeof(seen)), 4);
+  EXPECT_STREQ(seen, "late");
+  EXPECT_TRUE(test::run_until(loop_, [&] { return ::read(reader.get(), seen, 1) == 0; }))
+      << "and then its end";
+}
+
 TEST_F(Io, WithoutAReaderTheProcessGetsNoSigpipe) {
   ::signal(SIGPIPE, SIG_IGN);
   auto io = open({"", fifo("out"), "", false});
