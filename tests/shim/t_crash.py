@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shim or containerd dies (docs/testing.md, list 9)."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import time
 
-from tests.shim.t_lifecycle import events_of
+from tests.shim.t_lifecycle import KINDS as KINDS_OF_STATE
+from tests.shim.t_lifecycle import Direct, events_of, sig, state
 from tests.support import inventory, ttrpc
 from tests.support import lab as L
 from tests.support.runner import check, equal, eventually
@@ -115,3 +117,76 @@ def test_a_running_shim_survives_the_replacement_of_its_binary(lab):
         lab.end(*ids)
     finally:
         os.rename(path + ".old", path)
+
+
+def test_a_newer_shims_delete_reads_older_state(lab):
+    """State of version 1 as it was first written: without members that came later, with one that has gone."""
+    for kind, args in KINDS_OF_STATE.items():
+        d = Direct(lab, args)
+        equal(d.create()[0], 0, f"{kind}: create")
+        pid = d.client.call("Start", (1, d.id))[1][0]
+        path = f"/run/containerd/amphora/{lab.namespace}/{d.id}/state.json"
+        with open(path, encoding="utf-8") as f:
+            now = json.load(f)
+        equal(now["version"], 1, "the version of this build; with a new one, keep what it reads here")
+        old = {name: now[name] for name in ("version", "id", "bundle", "created", "ociVersion", "pid", "startTime", "kind",
+                                            "cgroupsPath", "cgroupDirs", "ownPidNamespace")}
+        old["removedByShim"] = False
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump(old, f)
+        os.kill(d.client.call("Connect", (1, d.id))[1][0], signal.SIGKILL)
+        r = subprocess.run(["containerd-shim-amphora-v1", "-namespace", lab.namespace, "-address", L.SOCKET,
+                            "-publish-binary", "/bin/true", "-id", d.id, "-bundle", d.bundle, "delete"],
+                           env=lab.env, cwd=d.bundle, capture_output=True, timeout=10, check=False)
+        equal(r.returncode, 0, r.stderr.decode())
+        equal(ttrpc.decode(r.stdout)[1][0], pid, f"{kind}: the pid it answers")
+        eventually(lambda: not os.path.exists(f"/proc/{pid}") or "[zombie]" in inventory.processes().get(pid, "[zombie]"),
+                   3, f"{kind}: init has ended")
+        equal([p for p in inventory.cgroups([lab.namespace]) if p.endswith("/" + d.id)], [], f"{kind}: cgroups")
+        check(not os.path.exists(os.path.dirname(path)), f"{kind}: the state directory is still there")
+        d.client.close()
+
+
+def test_state_of_a_newer_version_is_refused_by_name(lab):
+    d = Direct(lab, KINDS_OF_STATE["native"])
+    equal(d.create()[0], 0, "create")
+    path = f"/run/containerd/amphora/{lab.namespace}/{d.id}/state.json"
+    with open(path, encoding="utf-8") as f:
+        now = f.read()
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(now.replace('"version":1', '"version":2'))
+    code, text = d.client.code_of("Start", (1, d.id))
+    check(code != 0 and "version 2 is newer than 1" in text, f"start of a container with newer state: {code} {text}")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(now)
+    d.close()
+
+
+def test_a_running_shim_survives_the_replacement_of_its_binary(lab):
+    """As an installation does it: a new file under the old name. Here one that runs nothing."""
+    binary = L.LAB + "/prefix/bin/containerd-shim-amphora-v1"
+    d = Direct(lab, KINDS_OF_STATE["native"])
+    equal(d.create()[0], 0, "create")
+    d.client.call("Start", (1, d.id))
+    os.rename(binary, binary + ".kept")
+    try:
+        with open(binary, "w", encoding="utf-8") as f:
+            f.write("#!/bin/false\n")
+        os.chmod(binary, 0o755)
+        for kind, args in KINDS_OF_STATE.items():
+            id = f"{d.id}-{kind}"
+            equal(d.create(id, d.make(id, args))[0], 0, f"create of a {kind} one after the replacement")
+            d.client.call("Start", (1, id))
+            equal(state(d, id), 2, f"{kind}: status (running)")
+            equal(sig(d, id), 0, f"{kind}: kill")
+            equal(d.client.call("Wait", (1, id))[1][0], 137, f"{kind}: status")
+            equal(d.client.code_of("Delete", (1, id))[0], 0, f"{kind}: delete")
+        spec = json.dumps({"cwd": "/", "args": ["/bin/demo", "true"], "user": {"uid": 0, "gid": 0}})
+        d.client.call("Exec", (1, d.id), (2, "e"),
+                      (7, [(1, "types.containerd.io/opencontainers/runtime-spec/1/Process"), (2, spec)]))
+        d.client.call("Start", (1, d.id), (2, "e"))
+        equal(d.client.call("Wait", (1, d.id), (2, "e")).get(1, [0])[0], 0, "an exec after the replacement")
+        d.client.call("Delete", (1, d.id), (2, "e"))
+    finally:
+        os.rename(binary + ".kept", binary)
+    d.close()
