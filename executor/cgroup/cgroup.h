@@ -105,8 +105,9 @@ class Cgroup {
   virtual Result<void> add_init(pid_t pid) const { return add(pid); }
   /// v2: directory descriptor for CLONE_INTO_CGROUP; -1 elsewhere (then `add_init` is needed).
   virtual int clone_fd() const noexcept = 0;
-  /// See SelfJoin. Made anew by each call.
-  virtual Result<SelfJoin> self_join() const = 0;
+  /// See SelfJoin. Made anew by each call. `init`: who runs in it already, 0 if nobody: once a v2 container
+  /// made children with controllers, its own cgroup takes no process, and who comes later joins init's.
+  virtual Result<SelfJoin> self_join(pid_t init = 0) const = 0;
   virtual Result<Stats> stats() const = 0;
   /// Freezes or thaws and waits until the kernel says so.
   virtual Result<void> freeze(Frozen frozen) = 0;

@@ -31,6 +31,11 @@ std::string hint_for(const std::string& dir, std::string_view file, int err) {
   if (cpuset && err == EBUSY) {
     return "a child cgroup or a running task still needs what this would take away";
   }
+  if (file == "cpu.max" && err == EINVAL) {
+    return "the quota must be at least 1000 and not below cpu.max.burst, the period 1000 to "
+           "1000000";
+  }
+  if (file == "cpu.max.burst" && err == EINVAL) return "it must not be above the quota of cpu.max";
   if (file.starts_with("cpu.rt_") && err == EINVAL) {
     return "the parent cgroup has too little real-time budget";
   }

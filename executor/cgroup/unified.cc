@@ -11,6 +11,9 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "executor/cgroup/stats.h"
 
 namespace amphora::cgroup {
 namespace {
@@ -138,6 +141,11 @@ Result<void> write_hugetlb_unified(const std::string& dir,
   for (const oci::HugepageLimit& limit : limits) {
     TRY(check_page_size(limit.page_size));
     const std::string value = fmt::format_int(limit.limit).str();
+    const auto sizes = page_sizes();
+    if (std::find(sizes.begin(), sizes.end(), limit.page_size) == sizes.end()) {
+      return fail(Errc::kUnsupported, fmt::format("hugepage size {}: this kernel has {}",
+                                                  limit.page_size, fmt::join(sizes, ", ")));
+    }
     const std::string reserved = fmt::format("hugetlb.{}.rsvd.max", limit.page_size);
     if (has_file(dir, reserved)) TRY(writer.write(dir, reserved, value));
     TRY(writer.write(dir, fmt::format("hugetlb.{}.max", limit.page_size), value));

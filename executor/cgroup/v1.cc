@@ -175,7 +175,7 @@ Result<void> V1Cgroup::add(pid_t pid) const {
   return {};
 }
 
-Result<SelfJoin> V1Cgroup::self_join() const {
+Result<SelfJoin> V1Cgroup::self_join(pid_t) const {
   SelfJoin join;
   for (const Location& location : locations_) {
     const bool unified_side = location.controllers.empty();

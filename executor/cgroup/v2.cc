@@ -155,12 +155,44 @@ Result<void> V2Cgroup::write_devices(const std::vector<oci::DeviceRule>& rules) 
 Result<void> V2Cgroup::add(pid_t pid) const {
   auto written = write_pid(location_.dir(), "cgroup.procs", pid);
   if (written) return {};
+  if (written.error().sys_errno() == EBUSY) {
+    // The container made children with controllers: beside the first process found there.
+    TRY_ASSIGN(const std::vector<pid_t> others, list_pids(location_.dir()));
+    if (!others.empty()) {
+      TRY_ASSIGN(const std::string dir, directory_of(others.front()));
+      return write_pid(dir, "cgroup.procs", pid);
+    }
+  }
   return std::unexpected(std::move(written).error().context(
       fmt::format("add process {} to cgroup {}", pid, location_.path)));
 }
 
-Result<SelfJoin> V2Cgroup::self_join() const {
+/// The directory of a process that is in this cgroup or below; elsewhere is an error.
+Result<std::string> V2Cgroup::directory_of(pid_t pid) const {
+  TRY_ASSIGN(const std::string lines, read_list("/proc/" + fmt::format_int(pid).str(), "cgroup"));
+  const std::string own = "0::" + location_.path;
+  std::string_view rest = lines;
+  while (!rest.empty()) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    if (line == own || line.starts_with(own + "/")) {
+      return location_.mount + std::string(line.substr(3));
+    }
+  }
+  return fail(Errc::kPrecondition,
+              fmt::format("process {} is not in the container's cgroup {}", pid, location_.path));
+}
+
+Result<SelfJoin> V2Cgroup::self_join(pid_t init) const {
   SelfJoin join;
+  if (init != 0) {
+    TRY_ASSIGN(const std::string given, read_value(location_.dir(), "cgroup.subtree_control"));
+    if (!trim(given).empty()) {
+      TRY_ASSIGN(const std::string dir, directory_of(init));
+      TRY_ASSIGN(join.clone_into, open_file(dir, ".", O_RDONLY | O_DIRECTORY));
+      return join;
+    }
+  }
   TRY_ASSIGN(join.clone_into, duplicate(dir_fd_.get()));
   return join;
 }

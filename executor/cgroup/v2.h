@@ -27,7 +27,7 @@ class V2Cgroup : public Cgroup {
   Result<void> update(const oci::Resources& resources) override;
   Result<void> add(pid_t pid) const override;
   int clone_fd() const noexcept override { return dir_fd_.get(); }
-  Result<SelfJoin> self_join() const override;
+  Result<SelfJoin> self_join(pid_t init = 0) const override;
   Result<Stats> stats() const override;
   Result<void> freeze(Frozen frozen) override;
   Result<bool> is_frozen() const override;
@@ -41,6 +41,7 @@ class V2Cgroup : public Cgroup {
   Result<void> delegate(uint32_t uid) override;
 
  private:
+  Result<std::string> directory_of(pid_t pid) const;
   Result<void> write_devices(const std::vector<oci::DeviceRule>& rules);
 
   Location location_;

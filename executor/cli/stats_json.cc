@@ -44,12 +44,24 @@ void write_memory_entry(JsonWriter& json, const char* name, const cgroup::Memory
   json.close('}');
 }
 
+/// Readers know swap as v1 has it, memory and swap together; v2 counts swap alone.
+cgroup::MemoryEntry with_memory(const cgroup::MemoryStats& memory) {
+  cgroup::MemoryEntry both = memory.swap;
+  both.usage += memory.usage.usage;
+  if (both.limit != UINT64_MAX && memory.usage.limit != UINT64_MAX) {
+    both.limit += memory.usage.limit;
+  } else {
+    both.limit = UINT64_MAX;
+  }
+  return both;
+}
+
 void write_memory(JsonWriter& json, const cgroup::MemoryStats& memory, bool v2) {
   json.open("memory", '{');
   const auto cache = memory.stat.find(v2 ? "file" : "cache");
   if (cache != memory.stat.end()) number_unless_zero(json, "cache", cache->second);
   write_memory_entry(json, "usage", memory.usage);
-  write_memory_entry(json, "swap", memory.swap);
+  write_memory_entry(json, "swap", v2 ? with_memory(memory) : memory.swap);
   write_memory_entry(json, "kernel", memory.kernel);
   write_memory_entry(json, "kernelTCP", memory.kernel_tcp);
   if (!memory.stat.empty()) {

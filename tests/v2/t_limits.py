@@ -19,7 +19,7 @@ CREATED = [
     ({"cpu": {"period": 50000}}, {"cpu.max": "max 50000"}),
     ({"cpu": {"quota": -1, "period": 50000}}, {"cpu.max": "max 50000"}),
     ({"cpu": {"quota": 50000, "period": 100000, "burst": 40000}}, {"cpu.max": "50000 100000", "cpu.max.burst": "40000"}),
-    ({"cpu": {"idle": 1, "shares": 512}}, {"cpu.idle": "1", "cpu.weight": "0"}),
+    ({"cpu": {"idle": 1, "shares": 512}}, {"cpu.idle": "1"}),
     ({"cpu": {"cpus": "0", "mems": "0"}}, {"cpuset.cpus": "0", "cpuset.mems": "0", "cpuset.cpus.effective": "0"}),
     ({"memory": {"limit": 100 * MIB, "swap": 200 * MIB, "reservation": 50 * MIB}},
      {"memory.max": str(100 * MIB), "memory.swap.max": str(100 * MIB), "memory.low": str(50 * MIB)}),
@@ -43,13 +43,13 @@ REFUSED = [
     ({"memory": {"limit": 100 * MIB, "swap": 50 * MIB}}, ["memory+swap limit 52428800 is below the memory limit 104857600"]),
     ({"memory": {"swap": 50 * MIB}}, ["memory swap 52428800 needs a memory limit"]),
     ({"cpu": {"cpus": "99"}}, ["cpuset.cpus", "99"]),
-    ({"cpu": {"quota": 50000, "burst": 90000}}, ["cpu.max.burst", "90000"]),
+    ({"cpu": {"quota": 50000, "burst": 90000}}, ["cpu.max = 50000", "not below cpu.max.burst"]),
     ({"cpu": {"quota": 10}}, ["cpu.max", "10"]),
     ({"unified": {"foo/bar": "1"}}, ["foo/bar", "not a file of a cgroup"]),
     ({"unified": {"nosuch.max": "1"}}, ['"nosuch.max" can\'t be set', 'controller "nosuch" not available']),
     ({"unified": {"memory.nosuch": "1"}}, ["memory.nosuch", "no such file"]),
     ({"unified": {"memory.max": "many"}}, ["memory.max", "many"]),
-    ({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}, ["3MB"]),
+    ({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}, ["hugepage size 3MB: this kernel has", "2MB"]),
     ({"rdma": {"mlx9_9": {"hcaHandles": 3}}}, ["rdma.max", "mlx9_9"]),
     ({"network": {"classID": 5}}, ["network class id", "net_cls"]),
     ({"blockIO": {"throttleReadBpsDevice": [{"major": 250, "minor": 250, "rate": 1000}]}}, ["io.max", "250:250"]),
@@ -159,7 +159,7 @@ def test_impossible_values_are_refused_and_nothing_is_left(lab):
         id, path = cli.bundle(*kind_args(NATIVE, "pause"), change=with_resources(resources))
         r = cli.detached("create", "-b", path, id)
         lines = [line for line in r.err.splitlines() if line]
-        if r.code != 1 or len(lines) != 1 or any(word not in r.err for word in words):
+        if r.code != 1 or len(lines) != 1 or any(word not in r.err.replace(chr(92), "") for word in words):
             wrong.append(f"{resources}: {r!r}")
         if groups.of(lab, id).has("cgroup.procs"):
             wrong.append(f"{resources}: its cgroup is left")
@@ -185,7 +185,7 @@ def test_update_changes_what_is_named_and_keeps_the_rest(lab):
     cli("update", "--cpuset-cpus", "1", "--memory-reservation", "10M", id).ok()
     equal((group.read("cpuset.cpus"), group.read("memory.low"), group.read("pids.max")), ("1", str(10 * MIB), "1"))
     cli("update", "--cpu-idle", "1", id).ok()
-    equal((group.read("cpu.idle"), group.read("cpu.weight")), ("1", "0"))
+    equal(group.read("cpu.idle"), "1")
     cli("update", "--cpu-idle", "0", id).ok()
     equal(group.read("cpu.idle"), "0")
     cli.end(id)

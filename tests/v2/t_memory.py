@@ -82,7 +82,7 @@ def test_a_compile_that_does_not_fit_names_the_limit(lab):
 
     def change(spec):
         limited(4 * MIB)(spec)
-        spec["annotations"] = {"amphora.dev/compile-floor": "0"}
+        spec["annotations"] = {"amphora.dev/compile-floor": "off"}
         spec["mounts"].append({"destination": "/fresh.wasm", "type": "bind", "source": path, "options": ["bind", "ro"]})
     r = cli.run("/fresh.wasm", "true", change=change)
     check(r.code != 0, f"it ran within 4 MiB: {r!r}")

@@ -42,13 +42,13 @@ def delegated():
 
 
 def test_a_cgroup_is_given_to_the_containers_user(lab):
-    for name in ("runc", "amphora"):
-        cli = Cli(lab, name)
-        id = cli.create(*kind_args(NATIVE, "pause"), change=in_user_namespace)
+    cli = Cli(lab)
+    for change, owner in ((in_user_namespace, 100000), (as_user(1000), 1000)):
+        id = cli.create(*kind_args(NATIVE, "pause"), change=change)
         owners = groups.of(lab, id).owners()
-        given = {file for file, uid in owners.items() if uid == 100000}
-        equal(given, {"."} | delegated() & set(owners), name)
-        equal({uid for file, uid in owners.items() if file not in given}, {0}, name)
+        given = {file for file, uid in owners.items() if uid == owner}
+        equal(given, {"."} | delegated() & set(owners), f"given to {owner}")
+        equal({uid for file, uid in owners.items() if file not in given}, {0})
         cli.end(id)
 
 
