@@ -143,7 +143,7 @@ void drain(int out, int err, Result* result) {
 
 const amphora_engine& runtime() {
   static const amphora_engine& engine = []() -> const amphora_engine& {
-    const auto& opened = open_object("libamphora-engine-wasmtime.so");
+    const auto& opened = open_object("libamphora-engine-" ENGINE_UNDER_TEST ".so");
     char text[200] = "";
     amphora_error error{text, sizeof text};
     if (opened.prepare(nullptr, &error) != AMPHORA_OK) {
@@ -156,7 +156,7 @@ const amphora_engine& runtime() {
 }
 
 const amphora_engine& compiler() {
-  static const amphora_engine& engine = open_object("libamphora-compiler-wasmtime.so");
+  static const amphora_engine& engine = open_object("libamphora-compiler-" ENGINE_UNDER_TEST ".so");
   return engine;
 }
 

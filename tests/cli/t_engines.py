@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Containers on an engine that the annotation names: the same program, the same observable result,
+whichever engine runs it (docs/engines.md). What only the interface shows is in tests/unit/engine."""
+
+from tests.support.command import Cli
+from tests.support.runner import Skip, check, contains, equal, eventually
+
+import os
+
+ENGINES = ("wasmtime", "wamr")
+
+
+def annotated(engine, **more):
+    def change(spec):
+        spec.setdefault("annotations", {})["amphora.dev/engine"] = engine
+        spec["annotations"].update(more.get("annotations", {}))
+        if "memory" in more:
+            spec["linux"]["resources"]["memory"] = {"limit": more["memory"], "swap": more["memory"]}
+    return change
+
+
+def engines():
+    """Those that are installed beside the programs."""
+    directory = os.environ.get("AMPHORA_ENGINE_DIR", "/mnt/lab/prefix/lib/amphora")
+    found = [e for e in ENGINES if os.path.exists(f"{directory}/libamphora-engine-{e}.so")]
+    if "wamr" not in found:
+        raise Skip("this build has no WAMR engine")
+    return found
+
+
+def test_every_engine_runs_the_demo(lab):
+    amphora = Cli(lab)
+    for engine in engines():
+        r = amphora.run("/app.wasm", "echo", "hello", engine, change=annotated(engine))
+        equal(r.code, 0, f"{engine}: {r!r}")
+        equal(r.out, f"hello {engine}\n", engine)
+        equal(amphora.run("/app.wasm", "exit", "42", change=annotated(engine)).code, 42, engine)
+        equal(amphora.run("/app.wasm", "cat", stdin="through a pipe", change=annotated(engine)).out, "through a pipe", engine)
+        equal(amphora.run("/app.wasm#named", change=annotated(engine)).out, "named export\n", engine)
+
+
+def test_traps_end_with_134_on_every_engine(lab):
+    amphora = Cli(lab)
+    for engine in engines():
+        r = amphora.run("/app.wasm", "trap", change=annotated(engine))
+        equal(r.code, 134, f"{engine}: {r!r}")
+        contains(r.err, "wasm trap: wasm `unreachable` instruction executed", engine)
+
+
+def test_a_busy_guest_ends_on_every_engine(lab):
+    amphora = Cli(lab)
+    for engine in engines():
+        id = amphora.running("/app.wasm", "busy", change=annotated(engine))
+        amphora("kill", id, "TERM").ok()
+        eventually(lambda id=id: amphora.state(id)["status"] == "stopped", 5, f"{engine}: a busy guest ends on TERM")
+        amphora("delete", id).ok()
+
+
+def test_the_cgroups_limit_ends_a_greedy_guest_on_every_engine(lab):
+    amphora = Cli(lab)
+    for engine in engines():
+        r = amphora.run("/app.wasm", "hog", change=annotated(engine, memory=64 << 20))
+        equal(r.code, 137, f"{engine}: {r!r}")
+
+
+def test_an_option_that_the_engine_lacks_is_named(lab):
+    engines()
+    r = Cli(lab).run("/app.wasm", "echo", change=annotated("wamr", annotations={"amphora.dev/engine.fuel": "9"}))
+    check(r.code != 0, f"{r!r}")
+    contains(r.err, "unknown option fuel; known options: backtrace (off), memory-max (bytes)")
+
+
+def test_an_engine_that_is_not_installed_is_an_error_that_names_the_file(lab):
+    r = Cli(lab).run("/app.wasm", "echo", change=annotated("nonesuch"))
+    check(r.code != 0, f"{r!r}")
+    contains(r.err, "libamphora-")
+    contains(r.err, "nonesuch.so")
+
+
+def test_a_component_is_refused_by_an_engine_for_modules(lab):
+    engines()
+    amphora = Cli(lab)
+
+    path = f"{lab.dir if hasattr(lab, 'dir') else '/mnt/lab'}/component.wasm"
+    with open(path, "wb") as f:
+        f.write(bytes([0, 0x61, 0x73, 0x6D, 0x0D, 0, 1, 0]))
+
+    def change(spec):
+        annotated("wamr")(spec)
+        spec["mounts"].append({"destination": "/component.wasm", "type": "bind", "source": path, "options": ["bind", "ro"]})
+    r = amphora.run("/component.wasm", change=change)
+    check(r.code != 0, f"{r!r}")
+    contains(r.err, "engine wamr 2.4.3 does not run a")

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* libamphora-compiler-wamr.so: checks a module and writes what the engine loads. Runs in the limited
+ * compile process only. Without LLVM, and for modules that its code generator would take minutes for,
+ * the artifact is the module itself, which the fast interpreter translates at load. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <wasm_export.h>
+
+#include "wasm/engines/wamr/options.h"
+
+#define MAX_MODULE (256u << 20)
+
+static uint32_t capabilities(void) {
+  return AMPHORA_CAP_MODULES | AMPHORA_CAP_THREADS | AMPHORA_CAP_COMPILE;
+}
+
+static int start(amphora_error* error) {
+  static bool started;
+  if (started) return AMPHORA_OK;
+  RuntimeInitArgs args;
+  memset(&args, 0, sizeof args);
+  args.mem_alloc_type = Alloc_With_System_Allocator;
+  if (!wasm_runtime_full_init(&args)) {
+    return wamr_fail(error, AMPHORA_ERR_SYSTEM, "start WAMR: not enough memory");
+  }
+  wasm_runtime_set_log_level(WASM_LOG_LEVEL_FATAL);
+  started = true;
+  return AMPHORA_OK;
+}
+
+static int check(amphora_bytes in, amphora_error* error) {
+  static const uint8_t component[] = {0, 'a', 's', 'm', 0x0d, 0, 1, 0};
+  if (in.size >= sizeof component && memcmp(in.data, component, sizeof component) == 0) {
+    return wamr_fail(error, AMPHORA_ERR_UNSUPPORTED, "a component: engine wamr runs modules only");
+  }
+  if (in.size < 8 || memcmp(in.data, component, 4) != 0) {
+    return wamr_fail(error, AMPHORA_ERR_INVALID,
+                     "not a WebAssembly module; engine wamr takes no text");
+  }
+  if (in.size > MAX_MODULE) {
+    return wamr_fail(error, AMPHORA_ERR_UNSUPPORTED, "engine wamr takes modules up to %u MiB",
+                     MAX_MODULE >> 20);
+  }
+  const int result = start(error);
+  if (result != AMPHORA_OK) return result;
+  /* The loader writes to its input. */
+  uint8_t* copy = malloc(in.size);
+  if (copy == NULL) return wamr_fail(error, AMPHORA_ERR_SYSTEM, "%s", strerror(ENOMEM));
+  memcpy(copy, in.data, in.size);
+  char text[200] = "";
+  wasm_module_t module = wasm_runtime_load(copy, (uint32_t)in.size, text, sizeof text);
+  if (module == NULL) {
+    free(copy);
+    return wamr_fail(error, AMPHORA_ERR_INVALID, "%s", text);
+  }
+  wasm_runtime_unload(module);
+  free(copy);
+  return AMPHORA_OK;
+}
+
+static int write_artifact(int fd, const uint8_t* data, size_t size, amphora_error* error) {
+  for (size_t at = 0; at < size;) {
+    const ssize_t n = write(fd, data + at, size - at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0)
+      return wamr_fail(error, AMPHORA_ERR_SYSTEM, "write the artifact: %s", strerror(errno));
+    at += (size_t)n;
+  }
+  return AMPHORA_OK;
+}
+
+static int compile(amphora_bytes in, int out_fd, const amphora_config* config,
+                   amphora_error* error) {
+  wamr_options options;
+  int result = wamr_read_options(config, &options, error);
+  if (result == AMPHORA_OK) result = check(in, error);
+  if (result != AMPHORA_OK) return result;
+  return write_artifact(out_fd, in.data, in.size, error);
+}
+
+static int load(const amphora_guest* guest, amphora_error* error) {
+  (void)guest;
+  return wamr_fail(error, AMPHORA_ERR_UNSUPPORTED,
+                   "this object compiles; libamphora-engine-wamr.so runs");
+}
+
+static int run(const amphora_guest* guest, int* exit_code, amphora_error* error) {
+  (void)exit_code;
+  return load(guest, error);
+}
+
+static const amphora_engine table = {
+    .size = sizeof(amphora_engine),
+    .abi_version = AMPHORA_ENGINE_ABI,
+    .name = WAMR_ENGINE_NAME,
+    .version = WAMR_ENGINE_VERSION,
+    .capabilities = capabilities,
+    .compile = compile,
+    .check = check,
+    .load = load,
+    .run = run,
+    .cache_key = wamr_cache_key,
+};
+
+__attribute__((visibility("default"))) const amphora_engine* amphora_engine_entry(void) {
+  return &table;
+}
