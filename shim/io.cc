@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 #include "executor/base/path.h"
 #include "shim/logger.h"
@@ -71,11 +73,19 @@ bool has_bytes(int pipe) {
 
 }  // namespace
 
+Output output_mode(Output usual) {
+  const char* const asked = ::getenv("AMPHORA_STDIO");
+  if (asked == nullptr) return usual;
+  const std::string_view word(asked);
+  return word == "copy" ? Output::kCopied : word == "pass" ? Output::kPassed : usual;
+}
+
 Result<std::unique_ptr<ProcessIo>> ProcessIo::open(const StdioUris& uris, const std::string& id,
                                                    const std::string& name_space,
-                                                   Children& children) {
+                                                   Children& children, Output output) {
   std::unique_ptr<ProcessIo> io(new ProcessIo);
   io->terminal_ = uris.terminal;
+  io->output_ = output;
   TRY(io->open_input(uris.in));
   TRY(io->open_outputs(uris, id, name_space, children));
   for (auto& fd : io->payload_) {
@@ -127,6 +137,15 @@ Result<UniqueFd> ProcessIo::open_output(const std::string& uri, Keeper& keeper) 
   if (!fifo) return reopen(place, uri, O_WRONLY | O_APPEND);
   // The read end first: with it in place the write end does not wait for a client's.
   TRY_ASSIGN(keeper.read, reopen(place, uri, O_RDONLY | O_NONBLOCK));
+  if (output_ == Output::kCopied && !terminal_) {
+    TRY_ASSIGN(keeper.write, reopen(place, uri, O_WRONLY | O_NONBLOCK));
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno(errno, "pipe for " + uri);
+    keeper.source = UniqueFd(ends[0]);
+    UniqueFd writer(ends[1]);
+    if (::fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) return fail_errno(errno, "pipe for " + uri);
+    return writer;
+  }
   TRY_ASSIGN(UniqueFd payload, reopen(place, uri, terminal_ ? O_WRONLY | O_NONBLOCK : O_WRONLY));
   TRY_ASSIGN(keeper.write, duplicate(payload.get()));
   return payload;
@@ -173,6 +192,14 @@ void ProcessIo::begin(Loop& loop) {
     return;
   }
   for (auto& fd : payload_) fd.reset();
+  for (auto& keeper : out_keeper_) {
+    if (!keeper.source) continue;
+    auto out = duplicate(keeper.write.get());
+    if (!out) continue;  // no descriptor is free: the process will see a broken pipe
+    keeper.relay = std::make_unique<Relay>(loop, std::move(keeper.source), std::move(*out), [this] {
+      if (ended_) let_go();
+    });
+  }
 }
 
 Result<void> ProcessIo::resize(uint16_t columns, uint16_t rows) {
@@ -182,6 +209,7 @@ Result<void> ProcessIo::resize(uint16_t columns, uint16_t rows) {
 
 void ProcessIo::finish(Callback done) {
   stdin_keeper_.reset();
+  ended_ = true;
   if (!console_) {
     let_go();
     return done();
@@ -197,10 +225,12 @@ void ProcessIo::finish(Callback done) {
 /// (its open waits for a thread, or containerd is being restarted) would then wait for ever.
 void ProcessIo::let_go() {
   for (auto& keeper : out_keeper_) {
+    if (keeper.is_copying()) continue;  // comes back when all is out
     keeper.read.reset();
     if (keeper.write && !is_unread(keeper.write.get())) keeper.write.reset();
   }
-  const bool all = std::ranges::none_of(out_keeper_, [](const Keeper& k) { return bool(k.write); });
+  const bool all =
+      std::ranges::none_of(out_keeper_, [](const Keeper& k) { return k.write && !k.is_copying(); });
   if (all || loop_ == nullptr) return;
   // Nothing tells when a FIFO gets a reader, so it is looked for, less and less often.
   next_look_ = next_look_.count() == 0 ? kFirstLook : std::min(2 * next_look_, kLastLook);
@@ -213,6 +243,8 @@ void ProcessIo::let_go() {
 
 bool ProcessIo::is_drained() const noexcept {
   if (console_ && !console_->is_drained()) return false;
+  if (std::ranges::any_of(out_keeper_, [](const Keeper& k) { return k.is_copying(); }))
+    return false;
   return std::ranges::none_of(out_keeper_, [](const Keeper& keeper) {
     return keeper.write && !keeper.read && is_unread(keeper.write.get()) &&
            has_bytes(keeper.write.get());

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The stdio of one process as a client names it (FIFOs, files, a logging program, or a terminal on
-// one of these): opened on a worker, watched on the loop. FIFOs are handed to the container as they
+// one of these): opened on a worker, watched on the loop. A container's FIFOs are handed to it as they
 // are, nothing is copied; the shim keeps both ends open until the process has ended, so that a
 // client may come and go, and the write end until a client has come for what is in it.
+// An exec's output is copied (relay.h): what an exec leaves behind would keep the FIFO open, and its
+// client waits for the end of file after Delete.
 #pragma once
 
 #include <array>
@@ -14,6 +16,7 @@
 #include "executor/runtime/runtime.h"
 #include "shim/console.h"
 #include "shim/loop.h"
+#include "shim/relay.h"
 
 namespace amphora::shim {
 
@@ -23,11 +26,17 @@ struct StdioUris {
   bool terminal = false;
 };
 
+/// How output reaches a client's FIFO.
+enum class Output { kPassed, kCopied };
+/// What AMPHORA_STDIO ("pass" or "copy") asks for, else `usual`.
+Output output_mode(Output usual);
+
 class ProcessIo {
  public:
   /// Opens everything; never waits for a peer. `id` and `name_space` are for logging programs.
   static Result<std::unique_ptr<ProcessIo>> open(const StdioUris& uris, const std::string& id,
-                                                 const std::string& name_space, Children& children);
+                                                 const std::string& name_space, Children& children,
+                                                 Output output = Output::kPassed);
   ~ProcessIo();
   ProcessIo(const ProcessIo&) = delete;
   ProcessIo& operator=(const ProcessIo&) = delete;
@@ -49,9 +58,11 @@ class ProcessIo {
  private:
   ProcessIo() = default;
   Result<void> open_input(const std::string& path);
-  /// The shim's own ends of an output FIFO.
+  /// The shim's own ends of an output FIFO; when output is copied, of the pipe that it comes from.
   struct Keeper {
-    UniqueFd read, write;
+    UniqueFd read, write, source;
+    std::unique_ptr<Relay> relay;
+    bool is_copying() const noexcept { return source || (relay && !relay->is_drained()); }
   };
   Result<UniqueFd> open_output(const std::string& uri, Keeper& keeper);
   Result<void> open_outputs(const StdioUris& uris, const std::string& id,
@@ -59,6 +70,8 @@ class ProcessIo {
   void let_go();
 
   bool terminal_ = false;
+  bool ended_ = false;  // the process has
+  Output output_ = Output::kPassed;
   std::array<UniqueFd, 3> payload_;
   UniqueFd stdin_keeper_;             // write end
   std::array<Keeper, 2> out_keeper_;  // of stdout and stderr

@@ -94,7 +94,8 @@ Result<Supervisor::Prepared> Supervisor::prepare(const CreateRequest& request, c
   if (!request.options.root.empty()) {
     TRY(replace_file_at(AT_FDCWD, request.bundle + "/" + kStateRootFile, request.options.root));
   }
-  TRY_ASSIGN(out.io, ProcessIo::open(request.stdio, request.id, tools.name_space, tools.children));
+  TRY_ASSIGN(out.io, ProcessIo::open(request.stdio, request.id, tools.name_space, tools.children,
+                                     output_mode(Output::kPassed)));
   const std::string rootfs = request.bundle + "/rootfs";
   if (!request.rootfs.empty()) {
     TRY(mount_rootfs(request.rootfs, rootfs));
@@ -253,7 +254,8 @@ void Supervisor::start_exec(const TaskPtr& task, const ProcessPtr& exec, Done<ui
       [task, &tools = tools_, backend = task->backend, uris = exec->stdio,
        spec = *exec->spec]() -> Result<Made> {
         Made made;
-        TRY_ASSIGN(made.io, ProcessIo::open(uris, task->id, tools.name_space, tools.children));
+        TRY_ASSIGN(made.io, ProcessIo::open(uris, task->id, tools.name_space, tools.children,
+                                            output_mode(Output::kCopied)));
         TRY_ASSIGN(made.process, backend->exec(task->id, spec, made.io->payload()));
         return made;
       },

@@ -138,6 +138,11 @@ long remount_root(const Context& c, const Step& s) noexcept {
 /// (pivot_root(2), NOTES). Its mounts are slaves by now, so nothing propagates to the host.
 /// n == 1 (no pivot): the root is moved over "/" and entered by chroot. n == 2: chroot alone.
 long pivot(const Context& c, const Step& s) noexcept {
+  // Only a shared old root is needed again: mount(2) takes "." for the new one, as it does not follow
+  // to what is stacked there, and would cut the container's own volumes from their peers.
+  LocalFd old(s.n == 0 && s.m != 0 ? call(SYS_openat, AT_FDCWD, "/", kPathFlags | O_DIRECTORY, 0)
+                                   : -ENOENT);
+  if (s.n == 0 && s.m != 0 && !old.ok()) return old.error();
   long result = call(SYS_fchdir, c.walk.root_fd);
   if (result < 0) return result;
   if (s.n == 0) {
@@ -145,6 +150,8 @@ long pivot(const Context& c, const Step& s) noexcept {
     if (result < 0) return result;
     if (s.m != 0) {
       // The old root was left shared on request: taking it away must not reach the host.
+      result = call(SYS_fchdir, old.get());
+      if (result < 0) return result;
       result = call(SYS_mount, nullptr, ".", nullptr, MS_SLAVE | MS_REC, nullptr);
       if (result < 0) return result;
     }

@@ -141,7 +141,7 @@ func init() {
 		c.ExecSh("mkdir /vol/inner && mount -t tmpfs inner /vol/inner && echo x > /vol/inner/f")
 		defer syscall.Unmount(dir+"/inner", syscall.MNT_DETACH)
 		_, err := os.Stat(dir + "/inner/f")
-		t.Must(err, "the container's mount, seen here")
+		t.Check(err == nil, "the container's mount is not seen here: %v; its mounts: %s", err, c.ExecSh("grep /vol /proc/self/mountinfo"))
 		t.tmpfsAt(dir + "/later")
 		t.Contains(c.Exec("cat", "/proc/mounts"), "/vol/later", "mounts of the container")
 	})
