@@ -5,13 +5,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <linux/mount.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <string_view>
 #include <thread>
 
@@ -139,8 +142,38 @@ Result<UniqueFd> attach_loop_device(const std::string& file, bool readonly, std:
   return fail(Errc::kSystem, "attach " + file + ": all loop devices are taken");
 }
 
+/// overlayfs itself cannot be mapped, its layers can: clones of the directory they share take their place.
+/// The overlay holds them; their name is needed only while it is mounted.
+Result<std::optional<TemporaryMount>> map_layers(ParsedOptions& options, const std::string& place) {
+  std::optional<TemporaryMount> mapped;
+  if (options.ids.empty()) return mapped;
+  const std::string dir = options.lower.empty() ? "" : common_directory(options.lower);
+  if (dir.empty() || dir == "/") {
+    return fail(Errc::kUnsupported, "ids can be mapped for an overlay of layers or a bind only");
+  }
+  TRY_ASSIGN(const UniqueFd tree, idmapped_clone(dir, options.ids, MOUNT_ATTR_RDONLY));
+  TRY_ASSIGN(TemporaryMount mount, TemporaryMount::attach(tree.get(), place));
+  for (auto& layer : options.lower) layer = mount.path() + "/" + layer.substr(dir.size());
+  mapped.emplace(std::move(mount));
+  return mapped;
+}
+
+/// A bind whose ids are mapped is a mapped clone, attached.
+Result<void> bind_mapped(const RootfsMount& mount, const ParsedOptions& options,
+                         const std::string& target) {
+  const uint64_t attributes = (options.flags & MS_RDONLY) != 0 ? MOUNT_ATTR_RDONLY : 0;
+  TRY_ASSIGN(const UniqueFd tree, idmapped_clone(mount.source, options.ids, attributes));
+  if (::syscall(SYS_move_mount, tree.get(), "", AT_FDCWD, target.c_str(),
+                MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    return fail_errno(errno, "mount " + mount.source + " on " + target);
+  }
+  return {};
+}
+
 Result<void> mount_one(RootfsMount mount, const std::string& target) {
-  TRY_ASSIGN(const ParsedOptions options, parse_mount_options(mount.options));
+  TRY_ASSIGN(ParsedOptions options, parse_mount_options(mount.options));
+  if (!options.ids.empty() && options.is_bind()) return bind_mapped(mount, options, target);
+  TRY_ASSIGN(const auto mapped, map_layers(options, target + ".layers"));
   UniqueFd loop;  // held until the mount holds it: it clears itself on the last close
   if (options.loop) {
     TRY_ASSIGN(loop,
@@ -191,8 +224,10 @@ Result<ParsedOptions> parse_mount_options(const std::vector<std::string>& option
       out.loop = true;
     } else if (option.starts_with("lowerdir=")) {
       out.lower = split(std::string_view(option).substr(9), ':');
-    } else if (option.starts_with("uidmap=") || option.starts_with("gidmap=")) {
-      return fail(Errc::kUnsupported, "root file system option " + option + ": not supported yet");
+    } else if (option.starts_with("uidmap=")) {
+      TRY_ASSIGN(out.ids.uids, parse_id_ranges(std::string_view(option).substr(7)));
+    } else if (option.starts_with("gidmap=")) {
+      TRY_ASSIGN(out.ids.gids, parse_id_ranges(std::string_view(option).substr(7)));
     } else if (option.starts_with("X-containerd.")) {
       return fail(Errc::kInvalid, "root file system option " + option + " is containerd's own");
     } else if (!option.empty()) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "executor/base/error.h"
+#include "shim/idmapped.h"
 
 namespace amphora::shim {
 
@@ -24,6 +25,7 @@ struct ParsedOptions {
   bool loop = false;
   std::string data;
   std::vector<std::string> lower;  ///< overlay: lowerdir's elements
+  IdMaps ids;                      ///< of the pod's user namespace
   bool is_bind() const noexcept;
 };
 Result<ParsedOptions> parse_mount_options(const std::vector<std::string>& options);

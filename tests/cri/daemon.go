@@ -135,8 +135,6 @@ func (env *environment) config(defaultRuntime string) string {
     conf_dir = %q
   [plugins."io.containerd.grpc.v1.cri".containerd]
     default_runtime_name = %q
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
 `, pause, cniDir, defaultRuntime) + env.dropIn()
 }
 

@@ -45,9 +45,21 @@ TEST(MountOptions, DataKeepsItsCommasAndOrder) {
 TEST(MountOptions, WhatCannotBeHonouredIsRefused) {
   EXPECT_THAT(parse_mount_options({"X-containerd.mkfs=1"}).error().what(),
               HasSubstr("containerd's own"));
-  const auto mapped = parse_mount_options({"uidmap=0:100000:65536"});
-  ASSERT_FALSE(mapped.has_value());
-  EXPECT_EQ(mapped.error().code(), Errc::kUnsupported);
+  for (const char* const text :
+       {"uidmap=0:100000", "gidmap=0:1:0", "uidmap=a:b:c", "uidmap=0:1:2;"}) {
+    const auto mapped = parse_mount_options({text});
+    ASSERT_FALSE(mapped.has_value()) << text;
+    EXPECT_EQ(mapped.error().code(), Errc::kInvalid);
+  }
+}
+
+TEST(MountOptions, IdMapsAreRanges) {
+  const auto options = parse({"uidmap=0:100000:65536,65536:1:1", "gidmap=0:5:10"});
+  ASSERT_EQ(options.ids.uids.size(), 2U);
+  EXPECT_EQ(options.ids.uids[0].outside, 100000U);
+  EXPECT_EQ(options.ids.uids[1].inside, 65536U);
+  ASSERT_EQ(options.ids.gids.size(), 1U);
+  EXPECT_EQ(options.ids.gids[0].size, 10U);
 }
 
 TEST(Unmount, WhatIsNotMountedIsNoError) {
