@@ -33,6 +33,9 @@ def as_pid1(main):
     child = os.fork()
     if child == 0:
         code = 1
+        # What started the gate may ignore some (nohup); engines would pass that on, now and then.
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
         try:
             code = main()
         except BaseException:  # pid 1 must hear of the end in any case

@@ -126,7 +126,9 @@ def shown_mounts(e):
         # Which null device or tmpfs masks a path is the runtime's affair.
         if target.startswith(("/proc/", "/sys/")):
             fs, options = "", "ro" if "ro" in options.split(",") else "rw"
-        if target.startswith("/sys/fs/cgroup"):
+        if target == "/sys/fs/cgroup":
+            options = ""  # v1: the tmpfs of the hierarchies is read-only with us (docs/testing.md)
+        elif target.startswith("/sys/fs/cgroup"):
             options = "ro" if "ro" in options.split(",") else "rw"
         found.append(f"{target} {fs} {','.join(sorted(options.split(',')))}")
     return sorted(set(found))
