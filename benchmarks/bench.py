@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The figures of docs/performance.md, each ratio from one interleaved run. Runs inside inroot.sh in the
-v1-only view (crun refuses hybrid), as pid 1: bench.py [SECTION...], sections: run, ctr, rpc, shim,
-memory, syscalls."""
+v1-only view (crun refuses hybrid), as pid 1: bench.py [SECTION...], sections: run, exec, mounts, limit, rss,
+syscalls, ctr, rpc, shim, memory."""
 
 import json
 import os
@@ -65,12 +65,27 @@ def made_bundle(name, args, cgroup):
     return path
 
 
+def tools():
+    """Debian's runc and crun, runc's newest if it could be built, and ours."""
+    newest = ["runc-new"] if os.path.exists(BENCH + "/runc-new") else []
+    return ["runc", *newest, "crun", "amphora"]
+
+
+def binary(tool):
+    return BENCH + "/runc-new" if tool == "runc-new" else tool
+
+
+def version(tool):
+    r = subprocess.run([binary(tool), "--version"], capture_output=True, text=True, env=lab.env, check=False)
+    return r.stdout.splitlines()[0] if r.stdout else "?"
+
+
 def section_run():
     print("\nrun: one container from start to end, by the command")
     commands = {}
-    for tool in ("runc", "crun", "amphora"):
+    for tool in tools():
         path = made_bundle(tool, ["/bin/true0"], tool)
-        commands[tool] = [tool, "--root", f"/run/cli-{tool}", "run", "-b", path, f"b-{tool}"]
+        commands[tool] = [binary(tool), "--root", f"/run/cli-{tool}", "run", "-b", path, f"b-{tool}"]
     path = made_bundle("amphora-wasm", ["/app.wasm", "true"], "amphora-wasm")
     commands["amphora, wasm"] = ["amphora", "--root", "/run/cli-amphora", "run", "-b", path, "b-wasm"]
     root = L.LAB + "/bundles/shared/rootfs"
@@ -79,11 +94,96 @@ def section_run():
     commands["static true by itself"] = [root + "/bin/true0"]
     times = timed(commands, ROUNDS)
     middle = {name: row(name, values) for name, values in times.items() if values}
-    bar("amphora run / crun run", middle["amphora"] / middle["crun"], 0.8)
-    bar("amphora run / floor", middle["amphora"] / middle["floor"], 2)
+    bar("amphora run / crun run", middle["amphora"] / middle["crun"], 0.6)
+    bar("amphora run / floor", middle["amphora"] / middle["floor"], 1.6)
     print(f"       amphora run / floor with nodes and masks: "
           f"{middle['amphora'] / middle['floor with nodes and masks']:.2f};  / runc run: "
           f"{middle['amphora'] / middle['runc']:.2f};  wasm / native: {middle['amphora, wasm'] / middle['amphora']:.2f}")
+
+
+def section_exec():
+    print("\nexec: one more process in a running container, from start to end")
+    commands = {}
+    for tool in tools():
+        path = made_bundle("exec-" + tool, ["/bin/demo", "pause"], "exec-" + tool)
+        root = ["--root", f"/run/cli-{tool}"]
+        subprocess.run([binary(tool), *root, "run", "-d", "-b", path, "x-" + tool], env=lab.env, check=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        commands[tool] = [binary(tool), *root, "exec", "x-" + tool, "/bin/true0"]
+    try:
+        times = timed(commands, ROUNDS)
+    finally:
+        for tool in tools():
+            subprocess.run([binary(tool), "--root", f"/run/cli-{tool}", "delete", "-f", "x-" + tool], env=lab.env, check=False)
+    middle = {name: row(name, values) for name, values in times.items() if values}
+    bar("amphora exec / crun exec", middle["amphora"] / middle["crun"], 0.4)
+    print(f"       amphora exec / runc exec: {middle['amphora'] / middle['runc']:.2f}")
+
+
+def section_mounts(count=1000):
+    """Time to start beside many mounts of the host. Each tool twice in one interleaved run is not possible, as
+    the mounts are there for all; so three runs: without, with, without."""
+    print(f"\nmounts: run with {count} more mounts on the host")
+    commands = {}
+    for tool in ("crun", "amphora"):
+        path = made_bundle("mounts-" + tool, ["/bin/true0"], "mounts-" + tool)
+        commands[tool] = [tool, "--root", f"/run/cli-{tool}", "run", "-b", path, "m-" + tool]
+    top = "/run/many-mounts"
+    os.makedirs(top, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "many", top], check=True)
+    rounds = max(10, ROUNDS // 2)
+    before = timed(commands, rounds)
+    for i in range(count):
+        os.mkdir(f"{top}/{i}")
+    script = "".join(f"mount --bind {top}/{i} {top}/{i}\n" for i in range(count))
+    subprocess.run(["sh", "-e"], input=script, text=True, check=True)
+    during = timed(commands, rounds)
+    subprocess.run(["umount", "-l", top], check=True)
+    after = timed(commands, rounds)
+    grown = {}
+    for tool in commands:
+        without = median(before[tool] + after[tool])
+        grown[tool] = row(f"{tool}, with them", during[tool]) - without
+        print(f"  {tool + ', without':<44} median {without:8.2f} ms")
+    bar("growth by 1000 mounts, amphora / crun", grown["amphora"] / max(grown["crun"], 0.01), 1.0)
+
+
+def section_limit():
+    print("\nlimit: the smallest memory limits (KiB) under which static true starts")
+    for tool in tools():
+        good = []
+        for kib in (256, 512, 768, 1024, 2048, 4096, 8192):
+            path = made_bundle("limit-" + tool, ["/bin/true0"], "limit-" + tool)
+            with open(path + "/config.json", encoding="utf-8") as f:
+                spec = json.load(f)
+            spec["linux"]["resources"]["memory"] = {"limit": kib << 10}
+            bundle.write_config(path, spec)
+            ran = [subprocess.run([binary(tool), "--root", f"/run/cli-{tool}", "run", "-b", path, "l-" + tool], env=lab.env,
+                                  stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60).returncode
+                   for _ in range(3)]
+            subprocess.run([binary(tool), "--root", f"/run/cli-{tool}", "delete", "-f", "l-" + tool], env=lab.env,
+                           capture_output=True, check=False)
+            if not any(ran):
+                good.append(kib)
+        print(f"  {tool:<44} from {min(good) if good else 'none of these'}")
+        if tool == "amphora":
+            bar("smallest limit of amphora run in KiB", min(good, default=1 << 20), 1024)
+
+
+def section_rss():
+    print("\nrss: peak of the process that runs a container (VmHWM)")
+    for tool in tools():
+        path = made_bundle("rss-" + tool, ["/bin/demo", "pause"], "rss-" + tool)
+        process = subprocess.Popen([binary(tool), "--root", f"/run/cli-{tool}", "run", "-b", path, "r-" + tool], env=lab.env,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        time.sleep(1)
+        with open(f"/proc/{process.pid}/status", encoding="utf-8") as f:
+            peak = next(int(line.split()[1]) for line in f if line.startswith("VmHWM:"))
+        subprocess.run([binary(tool), "--root", f"/run/cli-{tool}", "kill", "r-" + tool, "KILL"], env=lab.env, check=False)
+        process.wait(20)
+        print(f"  {tool:<44} {peak} kB")
+        if tool == "amphora":
+            bar("peak RSS of amphora run in MB", peak / 1000, 2.5)
 
 
 def section_ctr():
@@ -320,29 +420,44 @@ def section_memory():
             lab.end(*ids)
 
 
+def counted(command, out):
+    subprocess.run(["strace", "-f", "-c", "-U", "calls,name", "-o", out, *command], env=lab.env, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, check=False)
+    with open(out, encoding="utf-8") as f:
+        return next(int(line.split()[0]) for line in f if line.rstrip().endswith("total"))
+
+
 def section_syscalls():
-    print("\nsystem calls of one run, parent and children (strace -f -c)")
+    print("\nsystem calls of one run and one exec, parent and children (strace -f -c)")
     for tool, args in (("runc", ["/bin/true0"]), ("crun", ["/bin/true0"]), ("amphora", ["/bin/true0"]),
                        ("amphora wasm", ["/app.wasm", "true"])):
         binary = tool.split()[0]
         path = made_bundle("strace", args, "strace")
         out = L.LAB + "/strace.out"
+        run = [binary, "--root", f"/run/cli-{binary}", "run", "-b", path, "strace"]
         # Once before, so that a wasm module is compiled.
-        for command in ([], ["strace", "-f", "-c", "-o", out]):
-            subprocess.run([*command, binary, "--root", f"/run/cli-{binary}", "run", "-b", path, "strace"],
-                           env=lab.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
-        with open(out, encoding="utf-8") as f:
-            total = [line.split() for line in f if line.rstrip().endswith("total")]
-        calls = int(total[0][3] if total[0][3].isdigit() else total[0][2])
-        print(f"  {tool:<44} {calls} calls")
+        subprocess.run(run, env=lab.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+        calls = counted(run, out)
+        print(f"  {tool + ' run':<44} {calls} calls")
         if tool == "amphora":
-            bar("system calls of amphora run", calls, 350)
+            bar("system calls of amphora run", calls, 300)
+        if "wasm" in tool:
+            continue
+        path = made_bundle("strace", ["/bin/demo", "pause"], "strace")
+        subprocess.run([binary, "--root", f"/run/cli-{binary}", "run", "-d", "-b", path, "strace"], env=lab.env, check=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        calls = counted([binary, "--root", f"/run/cli-{binary}", "exec", "strace", "/bin/true0"], out)
+        subprocess.run([binary, "--root", f"/run/cli-{binary}", "delete", "-f", "strace"], env=lab.env, check=False)
+        print(f"  {tool + ' exec':<44} {calls} calls")
+        if tool == "amphora":
+            bar("system calls of amphora exec", calls, 120)
 
 
 def main():
-    sections = sys.argv[1:] or ["run", "ctr", "rpc", "shim", "memory", "syscalls"]
+    sections = sys.argv[1:] or ["run", "exec", "mounts", "limit", "rss", "syscalls", "ctr", "rpc", "shim", "memory"]
     lab.start()
     lab.load_images()
+    print("versions: " + "; ".join(version(tool) for tool in tools()))
     failed = False
     try:
         for name in sections:
@@ -354,8 +469,9 @@ def main():
                 traceback.print_exc()
     finally:
         lab.stop()
-    print("\nbars: " + "; ".join(f"{text} {value:.2f}/{limit} {'met' if good else 'MISSED'}"
-                                 for text, value, limit, good in bars))
+    print("\n| what | figure | bar | |\n| --- | --- | --- | --- |")
+    for text, value, limit, good in bars:
+        print(f"| {text} | {value:.2f} | {limit} | {'met' if good else 'missed'} |")
     with open(L.LAB + "/bars.json", "w", encoding="utf-8") as f:
         json.dump(bars, f)
     return 1 if failed else 0

@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -180,7 +181,7 @@ class Lock {
 
 std::string Cache::default_directory() {
   if (const char* dir = std::getenv("AMPHORA_CACHE_DIR"); dir != nullptr && *dir == '/') return dir;
-  if (::geteuid() == 0) return "/var/cache/amphora";
+  if (::getauxval(AT_EUID) == 0) return "/var/cache/amphora";
   if (const char* dir = std::getenv("XDG_CACHE_HOME"); dir != nullptr && *dir == '/') {
     return std::string(dir) + "/amphora";
   }

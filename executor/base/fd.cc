@@ -90,6 +90,21 @@ Result<std::string> read_file_at(int dir_fd, const std::string& path, size_t lim
   return data;
 }
 
+Result<std::string> read_record_at(int dir_fd, const std::string& path, size_t limit) {
+  TRY_ASSIGN(const UniqueFd fd, open_at(dir_fd, path, O_RDONLY));
+  std::string data(16384, '\0');
+  ssize_t n = -1;
+  do n = ::read(fd.get(), data.data(), data.size());
+  while (n < 0 && errno == EINTR);
+  if (n < 0) return fail_errno(errno, path + ": read");
+  const bool whole = static_cast<size_t>(n) < data.size();
+  data.resize(static_cast<size_t>(n));
+  if (whole) return data;
+  auto rest = read_all(fd.get(), limit);
+  if (!rest) return std::unexpected(std::move(rest).error().context(path));
+  return data + *rest;
+}
+
 Result<void> write_file_at(int dir_fd, const std::string& path, std::string_view data) {
   TRY_ASSIGN(const UniqueFd fd, open_at(dir_fd, path, O_WRONLY));
   // One call: cgroupfs and procfs take a value per write.

@@ -46,6 +46,9 @@ Result<UniqueFd> open_beneath(int dir_fd, const std::string& path, int flags, un
 
 /// Reads a whole small file; more than `limit` bytes is an error.
 Result<std::string> read_file_at(int dir_fd, const std::string& path, size_t limit = 1 << 20);
+/// Reads a file that was written in one go (a record of procfs, our own state, a JSON text, of which
+/// a part does not parse): a read that leaves room has it all, and the one for the end is saved.
+Result<std::string> read_record_at(int dir_fd, const std::string& path, size_t limit = 1 << 20);
 /// Reads to end of file from `fd`; more than `limit` bytes is an error.
 Result<std::string> read_all(int fd, size_t limit = 1 << 20);
 /// Writes `data` in one write call to an existing file (cgroupfs, procfs: no O_CREAT, no O_TRUNC).

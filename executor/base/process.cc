@@ -26,7 +26,7 @@ struct Stat {
 /// counted from the last ')'. Field 3 is the state, field 22 the start time (proc(5)).
 Result<Stat> read_stat(pid_t pid) {
   const std::string name = "/proc/" + std::to_string(pid) + "/stat";
-  auto text = read_file_at(AT_FDCWD, name);
+  auto text = read_record_at(AT_FDCWD, name);
   if (!text) {
     const int err = text.error().sys_errno();
     if (err == ENOENT || err == ESRCH) {

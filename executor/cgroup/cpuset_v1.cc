@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "executor/base/sys.h"
 #include "executor/cgroup/v1.h"
 
 namespace amphora::cgroup {
@@ -13,8 +14,9 @@ namespace {
 constexpr const char* kFiles[] = {"cpuset.cpus", "cpuset.mems"};
 
 /// The value of `file` in `dir` (at or below `mount`); filled from above where it is empty.
-Result<std::string> filled(const std::string& mount, const std::string& dir, const char* file) {
-  TRY_ASSIGN(const std::string text, read_value(dir, file));
+Result<std::string> filled(const std::string& mount, const std::string& dir, const char* file,
+                           std::vector<UniqueFd>* open = nullptr) {
+  TRY_ASSIGN(const std::string text, read_value(dir, file, open));
   const std::string value(trim(text));
   if (!value.empty() || dir.size() <= mount.size()) return value;
   TRY_ASSIGN(std::string above, filled(mount, dir.substr(0, dir.rfind('/')), file));
@@ -34,16 +36,18 @@ Result<void> fill_cpuset(const std::string& mount, const std::string& path,
   }
   const std::string& outermost = made.front();
   const std::string parent = outermost.substr(0, outermost.rfind('/'));
+  std::vector<UniqueFd> open;  // closed together
   for (const char* file : kFiles) {
     // A value the spec brings is written with the limits, before anything joins.
     const bool leaf_later = resources.cpu && !(file == kFiles[0] ? resources.cpu->cpus.empty()
                                                                  : resources.cpu->mems.empty());
-    TRY_ASSIGN(const std::string value, filled(mount, parent, file));
+    TRY_ASSIGN(const std::string value, filled(mount, parent, file, &open));
     for (const std::string& dir : made) {
       if (dir == leaf && leaf_later) continue;
-      TRY(write_value(dir, file, value));
+      TRY(write_value(dir, file, value, &open));
     }
   }
+  sys::close_all(open);
   return {};
 }
 

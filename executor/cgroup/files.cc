@@ -104,8 +104,9 @@ bool has_file(const std::string& dir, std::string_view file) noexcept {
   return ::access(join(dir, file).c_str(), F_OK) == 0;
 }
 
-Result<std::string> read_value(const std::string& dir, std::string_view file) {
-  TRY_ASSIGN(const UniqueFd fd, open_file(dir, file, O_RDONLY));
+Result<std::string> read_value(const std::string& dir, std::string_view file,
+                               std::vector<UniqueFd>* keep) {
+  TRY_ASSIGN(UniqueFd fd, open_file(dir, file, O_RDONLY));
   // The kernel writes such a file as one record: a read that did not fill the buffer has it all, and
   // the second read for the end of file is saved.
   char buffer[4096];
@@ -114,7 +115,10 @@ Result<std::string> read_value(const std::string& dir, std::string_view file) {
   while (n < 0 && errno == EINTR);
   if (n < 0) return fail_errno(errno, "read " + join(dir, file));
   std::string text(buffer, static_cast<size_t>(n));
-  if (text.size() < sizeof buffer) return text;
+  if (text.size() < sizeof buffer) {
+    if (keep != nullptr) keep->push_back(std::move(fd));
+    return text;
+  }
   auto rest = read_all(fd.get(), kMaxFile);
   if (!rest) return std::unexpected(std::move(rest).error().context(join(dir, file)));
   return text + *rest;
@@ -146,14 +150,18 @@ Result<uint64_t> read_number(const std::string& dir, std::string_view file) {
   return value;
 }
 
-Result<void> write_value(const std::string& dir, std::string_view file, std::string_view value) {
-  const UniqueFd fd = open_quietly(join(dir, file), O_WRONLY);
+Result<void> write_value(const std::string& dir, std::string_view file, std::string_view value,
+                         std::vector<UniqueFd>* keep) {
+  UniqueFd fd = open_quietly(join(dir, file), O_WRONLY);
   ssize_t n = -1;
   if (fd) {
     do n = ::write(fd.get(), value.data(), value.size());
     while (n < 0 && errno == EINTR);
   }
-  if (n >= 0 && static_cast<size_t>(n) == value.size()) return {};
+  if (n >= 0 && static_cast<size_t>(n) == value.size()) {
+    if (keep != nullptr) keep->push_back(std::move(fd));
+    return {};
+  }
   const int err = n < 0 ? errno : EIO;
   Error error = Error::from_errno(err, fmt::format("write {} = {} in {}", file, value, dir));
   const std::string hint = hint_for(dir, file, err);

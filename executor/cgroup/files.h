@@ -21,13 +21,16 @@ namespace amphora::cgroup {
 
 /// Opens `dir`/`file` (an absolute path, no symlink anywhere in it).
 Result<UniqueFd> open_file(const std::string& dir, std::string_view file, int flags);
-Result<std::string> read_value(const std::string& dir, std::string_view file);
+/// `keep` (also below) takes the descriptor instead of it being closed: several go in one call.
+Result<std::string> read_value(const std::string& dir, std::string_view file,
+                               std::vector<UniqueFd>* keep = nullptr);
 /// The same for cgroup.procs and its like, which come in many records and short reads.
 Result<std::string> read_list(const std::string& dir, std::string_view file);
 /// A number, or UINT64_MAX for "max".
 Result<uint64_t> read_number(const std::string& dir, std::string_view file);
 /// One write of `value`. The error: "write memory.pids = 5 in /sys/...: errno text (hint)".
-Result<void> write_value(const std::string& dir, std::string_view file, std::string_view value);
+Result<void> write_value(const std::string& dir, std::string_view file, std::string_view value,
+                         std::vector<UniqueFd>* keep = nullptr);
 bool has_file(const std::string& dir, std::string_view file) noexcept;
 /// Writes `pid` to `procs`; retries EINVAL, which a v2 kernel gives while a task is being forked.
 Result<void> write_pid(const std::string& dir, std::string_view file, pid_t pid);

@@ -13,6 +13,7 @@
 
 #include <fmt/format.h>
 
+#include "executor/base/sys.h"
 #include "executor/cgroup/convert.h"
 #include "executor/cgroup/device_rules.h"
 #include "executor/cgroup/signal.h"
@@ -149,7 +150,7 @@ Result<void> V1Cgroup::write_devices(const std::vector<oci::DeviceRule>& rules) 
   TRY_ASSIGN(const DeviceFilter filter, fold_device_rules(rules));
   TRY_ASSIGN(const std::vector<DeviceLine> lines, v1_device_lines(filter));
   const std::string dir = location->dir();
-  UniqueFd files[2];
+  std::vector<UniqueFd> files(2);
   for (const DeviceLine& line : lines) {
     const char* name = line.allow ? "devices.allow" : "devices.deny";
     UniqueFd& fd = files[line.allow ? 1 : 0];
@@ -161,6 +162,7 @@ Result<void> V1Cgroup::write_devices(const std::vector<oci::DeviceRule>& rules) 
       return fail_errno(errno, fmt::format("write {} = {} in {}", name, line.text, dir));
     }
   }
+  sys::close_all(files);
   return {};
 }
 

@@ -8,7 +8,6 @@
 
 #include <cerrno>
 #include <climits>
-#include <memory>
 
 #include "executor/cli/console.h"
 #include "executor/cli/options.h"
@@ -19,12 +18,6 @@ namespace {
 
 /// More than any descriptor table holds.
 constexpr int64_t kMostDescriptors = 1 << 20;
-
-Result<std::string> real_directory(const std::string& path) {
-  const std::unique_ptr<char, decltype(&free)> real(realpath(path.c_str(), nullptr), &free);
-  if (!real) return fail_errno(errno, "bundle " + path);
-  return std::string(real.get());
-}
 
 /// A console socket without a terminal that goes to it is refused, as by runc.
 Result<void> check_console_socket(const std::string& bundle, bool detached) {
@@ -85,7 +78,7 @@ Result<void> send_pidfd(const UniqueFd& socket, const char* kind, const Process&
 
 Result<Launch> prepare_launch(Context& context, const LaunchOptions& line, bool detached) {
   Launch launch;
-  TRY_ASSIGN(launch.bundle, real_directory(line.bundle.empty() ? "." : line.bundle));
+  launch.bundle = line.bundle.empty() ? "." : line.bundle;
   TRY_ASSIGN(launch.options.pid_file, absolute(line.pid_file));
   TRY_ASSIGN(Inherited inherited, inherited_descriptors(line.preserve_fds));
   launch.options.preserve_fds = inherited.count;

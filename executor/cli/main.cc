@@ -2,6 +2,7 @@
 // amphora: the command. Global options, the list of verbs, and the one place where a failure is
 // logged and becomes an exit code. A start costs what the verb needs and nothing else.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 
 #include "executor/base/sys.h"
 #include "executor/cli/command.h"
+#include "executor/cli/early_seal.h"
 #include "executor/cli/help.h"
 #include "executor/cli/output.h"
 
@@ -43,8 +45,10 @@ constexpr Option kGlobalOptions[] = {
 
 /// What is opened first must not become the payload's stdio, nor a container's output a state file.
 void fill_standard_descriptors() {
-  for (int fd = 0; fd < 3; ++fd) {
-    if (fcntl(fd, F_GETFD) < 0) static_cast<void>(open("/dev/null", O_RDWR));
+  pollfd standard[3] = {{0, 0, 0}, {1, 0, 0}, {2, 0, 0}};
+  if (poll(standard, 3, 0) == 0) return;  // one call says it of all three
+  for (const pollfd& one : standard) {
+    if ((one.revents & POLLNVAL) != 0) static_cast<void>(open("/dev/null", O_RDWR));
   }
 }
 
@@ -90,7 +94,7 @@ int report(Context& context, const Error& error, int code) {
 }
 
 int run_command(Context& context, const Command& command, Arguments words, char* const argv[]) {
-  if (command.sealed) {
+  if (command.sealed && !sealed_at_entry) {
     if (auto sealed = sys::ensure_sealed(argv, environ); !sealed) {
       return report(context,
                     std::move(sealed).error().context("cannot run from a read-only copy of myself"),
@@ -107,7 +111,8 @@ int run(int argc, char* argv[]) {
   const std::vector<const char*> words(argv + (argc > 0 ? 1 : 0), argv + argc);
   auto parsed = parse_options(kGlobalOptions, Order::kStop, words, &globals);
   auto checked = parsed ? check_globals(globals) : Result<void>();
-  Context context(program, std::move(globals));
+  // Never destroyed: its descriptors go with the process, in no call of their own.
+  Context& context = *new Context(program, std::move(globals));
   if (!parsed) {
     static_cast<void>(print("Incorrect Usage. " + parsed.error().what() + "\n\n" +
                             global_help(context.name(), kCommands, kGlobalOptions)));

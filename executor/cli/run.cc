@@ -41,9 +41,9 @@ class Undo {
 
 /// After the program's end: what remains of the container and of its record.
 Result<void> clean_up(Context& context, Runtime& runtime, const LaunchOptions& line,
-                      const std::string& id, const ExitStatus& status) {
+                      const std::string& id, Created& created, const ExitStatus& status) {
   if (line.keep) return runtime.record_exit(id, status.code());
-  TRY_ASSIGN(const auto warnings, runtime.remove(id, Force::kYes));
+  TRY_ASSIGN(const auto warnings, runtime.remove_ended(id, created));
   for (const std::string& warning : warnings) context.log().warning(warning);
   return {};
 }
@@ -60,7 +60,7 @@ Result<int> do_run(Context& context, const LaunchOptions& line, const std::strin
   }
   launch.options.start_now = true;
   TRY_ASSIGN(Runtime * runtime, context.runtime(CreateRoot::kYes));
-  TRY_ASSIGN(const Created created, runtime->create(id, launch.bundle, stdio, launch.options));
+  TRY_ASSIGN(Created created, runtime->create(id, launch.bundle, stdio, launch.options));
   Undo undo(*runtime, id);
   for (const std::string& warning : created.warnings) context.log().warning(warning);
   context.log().debug("container " + id + " is " + created.kind + ": " + created.reason);
@@ -71,7 +71,7 @@ Result<int> do_run(Context& context, const LaunchOptions& line, const std::strin
   }
   TRY_ASSIGN(const ExitStatus status, foreground.wait(created.init, context.children()));
   undo.keep();
-  TRY(clean_up(context, *runtime, line, id, status));
+  TRY(clean_up(context, *runtime, line, id, created, status));
   return status.code();
 }
 

@@ -25,9 +25,11 @@ struct Walk {
   bool in_cwd = false;          ///< a kChdir has worked
   bool null_attached = false;   ///< the first kMask of a file used up the detached tree
   bool empty_attached = false;  ///< the same for directories
-  uint32_t next = 0;            ///< the step to go on with; run() resumes here after a kHandOver
-  const char* exe = nullptr;    ///< what kFindExe found
-  LibcWords libc{};             ///< for kFork
+  const char* null_name = nullptr;   ///< the first masked file in the working directory
+  const char* empty_name = nullptr;  ///< the same for directories
+  uint32_t next = 0;          ///< the step to go on with; run() resumes here after a kHandOver
+  const char* exe = nullptr;  ///< what kFindExe found
+  LibcWords libc{};           ///< for kFork
 };
 
 /// Walks all steps. Ends the process with _exit(127) after sending a Failure, or by exec; returns

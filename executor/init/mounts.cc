@@ -39,6 +39,29 @@ bool is_file(int fd) noexcept {
   return call(SYS_newfstatat, fd, "", &st, AT_EMPTY_PATH) == 0 && !S_ISDIR(st.st_mode);
 }
 
+/// A directory of this name in the entered one, made if missing; one component, no link followed, so
+/// that it can be nowhere else whoever else works there.
+long make_in_dir(const Context& c, const char* name) noexcept {
+  const long made = call(SYS_mkdirat, c.walk.dir_fd, name, 0755);
+  if (made < 0 && made != -EEXIST) return made;
+  return call(SYS_openat, c.walk.dir_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+}
+
+/// Masks a name in the working directory: the first of a kind gets the tree itself, the others are
+/// bound from that name, in one call each. 0 or -errno; -EINVAL or -ENOTDIR for one of the other kind.
+long mask_name(const Context& c, const Step& s, bool directory) noexcept {
+  const char* name = c.text(s.a);
+  const char*& first = directory ? c.walk.empty_name : c.walk.null_name;
+  if (first != nullptr) return call(SYS_mount, first, name, nullptr, MS_BIND, nullptr);
+  const int tree = directory ? c.fd_at(static_cast<int64_t>(s.n)) : c.fd(s);
+  const long moved = call(SYS_move_mount, tree, "", AT_FDCWD, name,
+                          MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
+  if (moved < 0) return moved;
+  first = name;
+  (directory ? c.walk.empty_attached : c.walk.null_attached) = true;
+  return 0;
+}
+
 }  // namespace
 
 /// The rootfs arrives as a detached tree, cloned by the parent; attached on top of "/" it is a mount
@@ -60,7 +83,8 @@ long attach_root(const Context& c, const Step& s) noexcept {
 /// A new filesystem, by mount(2) on the held target: entered as the working directory, "." names
 /// exactly the directory that was resolved, whatever happens to its path meanwhile.
 long mount_fs(const Context& c, const Step& s) noexcept {
-  const LocalFd target(resolve_or_make(c.walk, c.text(s.a), false, s.flags));
+  const LocalFd target(s.m != 0 ? make_in_dir(c, c.text(s.a))
+                                : resolve_or_make(c.walk, c.text(s.a), false, s.flags));
   if (!target.ok()) return target.error();
   const long entered = call(SYS_fchdir, target.get());
   if (entered < 0) return entered;
@@ -86,6 +110,8 @@ long attach_in_dir(const Context& c, const Step& s) noexcept {
   const char* name = c.text(s.a);
   const long made = call(SYS_mkdirat, c.walk.dir_fd, name, 0755);
   if (made < 0 && made != -EEXIST) return made;
+  // A path of the host, which this namespace still shows; the entered directory is the working one.
+  if (s.fd < 0) return call(SYS_mount, c.text(s.b), name, nullptr, MS_BIND, nullptr);
   return call(SYS_move_mount, c.fd(s), "", c.walk.dir_fd, name, MOVE_MOUNT_F_EMPTY_PATH);
 }
 
@@ -106,6 +132,11 @@ long target_propagation(const Context& c, const Step& s) noexcept {
 /// as trees that the parent made and verified, never from the image (CVE-2025-31133). The first use
 /// attaches the tree itself, later ones clone it: only an attached tree can be cloned here.
 long mask(const Context& c, const Step& s) noexcept {
+  if (s.m != 0) {
+    const bool directory = s.d != 0;
+    const long masked = mask_name(c, s, directory);
+    return masked == -EINVAL || masked == -ENOTDIR ? mask_name(c, s, !directory) : masked;
+  }
   const LocalFd target(resolve(c.walk, c.text(s.a), s.flags, kPathFlags));
   if (!target.ok()) return target.error();
   const bool file = is_file(target.get());
@@ -121,6 +152,14 @@ long mask(const Context& c, const Step& s) noexcept {
 
 /// Read-only paths: a recursive bind on itself whose top mount is read-only; its other flags stay.
 long readonly_path(const Context& c, const Step& s) noexcept {
+  if (s.n != 0) {
+    // A name in the working directory, which is the procfs that an earlier step mounted.
+    const char* name = c.text(s.a);
+    const long bound = call(SYS_mount, name, name, nullptr, MS_BIND | MS_REC, nullptr);
+    if (bound < 0) return bound;
+    const MountAttr attr{MOUNT_ATTR_RDONLY, 0, 0, 0};
+    return call(SYS_mount_setattr, AT_FDCWD, name, 0, &attr, static_cast<uint64_t>(sizeof attr));
+  }
   const LocalFd target(resolve(c.walk, c.text(s.a), s.flags, kPathFlags));
   if (!target.ok()) return target.error();
   const LocalFd copy(clone_tree(target.get(), AT_RECURSIVE));
@@ -155,8 +194,8 @@ long pivot(const Context& c, const Step& s) noexcept {
       result = call(SYS_mount, nullptr, ".", nullptr, MS_SLAVE | MS_REC, nullptr);
       if (result < 0) return result;
     }
-    result = call(SYS_umount2, ".", MNT_DETACH);
-    return result < 0 ? result : call(SYS_chdir, "/");
+    // The working directory was the new root all along and stays it.
+    return call(SYS_umount2, ".", MNT_DETACH);
   }
   result = call(SYS_chroot, ".");
   return result < 0 ? result : call(SYS_chdir, "/");

@@ -165,7 +165,8 @@ long enter_dir(const Context& c, const Step& s) noexcept {
                       ? resolve_or_make(c.walk, c.text(s.a), false, flags)
                       : resolve(c.walk, c.text(s.a), flags, kPathFlags | O_DIRECTORY);
   c.walk.dir_fd = static_cast<int>(fd);
-  return fd < 0 ? fd : 0;
+  if (fd < 0) return fd;
+  return s.n != 0 ? call(SYS_fchdir, c.walk.dir_fd) : 0;
 }
 
 /// mknod(2); umask is 0, so the mode is exact. What exists already must be the very same device.

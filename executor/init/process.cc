@@ -165,6 +165,10 @@ long change_dir(const Context& c, const Step& s) noexcept {
   }
   if ((result == -EACCES || result == -EPERM) && s.n != 0) return 0;  // n: another try comes
   if (result < 0) return result;
+  if (path[0] == '/' && path[1] == '\0') {
+    c.walk.in_cwd = true;  // the root cannot lie outside the root
+    return 0;
+  }
   char cwd[kPathMax];
   const long size = call(SYS_getcwd, cwd, static_cast<uint64_t>(sizeof cwd));
   if (size < 0) return size;

@@ -22,12 +22,12 @@ enum class Op : uint16_t {
   kBecomeRoot,          ///< setresgid(0), setresuid(0), setgroups(none) inside a new user namespace
   kLoopbackUp,          ///< bring lo up in a new network namespace
   kPropagation,         ///< mount(NULL, a, NULL, n) : propagation of an existing mount by path
-  kAttachRoot,   ///< move the detached rootfs tree `fd` onto "/" and remember it as the root;
-                 ///< without `fd` the present "/" is remembered (exec, no mount namespace)
-  kEnterDir,     ///< open directory a below the root for the steps after it (made with kCreate)
-  kMountFs,      ///< new filesystem: target a, type b, source c, data d, MS_ flags n
-  kBind,         ///< attach the detached tree `fd` at target a, made like the tree if missing
-  kAttachInDir,  ///< make directory a in the entered directory, attach the detached tree `fd` on it
+  kAttachRoot,  ///< move the detached rootfs tree `fd` onto "/" and remember it as the root;
+                ///< without `fd` the present "/" is remembered (exec, no mount namespace)
+  kEnterDir,  ///< open directory a below the root for the steps after it (made with kCreate); n: and chdir
+  kMountFs,  ///< new filesystem: target a, type b, source c, data d, MS_ flags n; m: a is a name in the entered directory
+  kBind,     ///< attach the detached tree `fd` at target a, made like the tree if missing
+  kAttachInDir,  ///< make directory a in the entered directory, attach tree `fd` (none: bind host path b) on it
   kRemount,  ///< mount_setattr on target a (none: the entered directory): set n, clear m, propagation b; flag kRecursive
   kTargetPropagation,  ///< mount_setattr propagation n on target a; flag kRecursive
   kDeviceNode,         ///< mknod name a in the entered directory: n = mode with type, m = rdev,
@@ -37,8 +37,8 @@ enum class Op : uint16_t {
   kPivot,    ///< pivot_root into the attached root; n != 0: chroot instead; m != 0: the old root
              ///< is made a slave first
   kMask,     ///< mask path a: a file by the detached /dev/null tree `fd`, a directory by the
-             ///< detached empty tree with descriptor index n
-  kReadonlyPath,    ///< bind a on itself read-only
+  ///< detached empty tree with descriptor index n; m: a is a name in the entered directory, d: likely a directory
+  kReadonlyPath,    ///< bind a on itself read-only; n: a is a name in the entered directory
   kRemountRoot,     ///< mount_setattr on "/": set n (read-only root)
   kHostname,        ///< sethostname(a)
   kDomainname,      ///< setdomainname(a)

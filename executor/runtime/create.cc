@@ -72,6 +72,15 @@ std::optional<uint32_t> cgroup_owner(const oci::Spec& spec) {
   return std::nullopt;
 }
 
+/// Closes all that a launch held open, in as few calls as the numbers allow: they were opened in a row.
+void close_together(setup::Plan& plan, Joining& joining, std::vector<UniqueFd>& more) {
+  plan.give_sources(more);
+  for (UniqueFd& fd : joining.self.tasks) more.push_back(std::move(fd));
+  if (joining.self.clone_into) more.push_back(std::move(joining.self.clone_into));
+  std::erase_if(more, [](const UniqueFd& fd) { return !fd; });
+  sys::close_all(more);
+}
+
 Result<Joining> joining_of(const cgroup::Cgroup* cgroup, pid_t init) {
   Joining joining;
   if (cgroup == nullptr) return joining;
@@ -212,7 +221,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   undo.armed = false;  // nothing made yet: an existing container of this id is somebody else's
   TRY_ASSIGN(undo.entry, store_.create(id));
   undo.armed = true;
-  TRY(undo.entry->save(undo.state));
+  TRY(undo.entry->save_first(undo.state));
   TRY(runtime::keep_config(*undo.entry, bundle.config));
 
   cgroup::Options cgroup_options;
@@ -235,7 +244,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   }
   const auto cgroup_paths =
       undo.cgroup ? undo.cgroup->paths() : std::map<std::string, std::string>();
-  TRY_ASSIGN(const Joining joining, joining_of(undo.cgroup.get(), 0));
+  TRY_ASSIGN(Joining joining, joining_of(undo.cgroup.get(), 0));
   setup::PlanInput input{id, spec, *spec.process, host_, exec, bundle.rootfs, cgroup_paths};
   input.cgroup_tasks = joining.self.tasks;
   input.placed_by_parent = joining.by_parent;
@@ -254,6 +263,8 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   request.spawner = exec.spawner;
   request.preserve_fds = options.preserve_fds;
   request.wait_for_exec = options.start_now;
+  std::vector<UniqueFd> spent;
+  request.spent = &spent;
   request.on_console = stdio.on_console;
   request.on_spawned = [&](const Process& process) -> Result<void> {
     undo.state.pid = process.pid;
@@ -275,7 +286,14 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   if (!options.pid_file.empty()) TRY(runtime::write_pid_file(options.pid_file, undo.init->pid));
   if (options.start_now) TRY(after_start(spec, undo.state, *undo.init));
   result.init = std::move(*undo.init);
+  result.state = std::move(undo.state);
+  result.cgroup = std::move(undo.cgroup);
   undo.armed = false;
+  spent.push_back(undo.entry->release_dir());
+  spent.push_back(std::move(*rootfs));
+  spent.push_back(std::move(bundle.dir));
+  spent.push_back(std::move(start));
+  close_together(plan, joining, spent);
   return result;
 }
 
@@ -325,7 +343,7 @@ Result<Process> Runtime::exec(const std::string& id, const oci::Process& wanted,
 
 Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& wanted,
                                     const Stdio& stdio, const ExecOptions& options) {
-  TRY_ASSIGN(const Entry entry, store_.peek(id));
+  TRY_ASSIGN(Entry entry, store_.peek(id));
   TRY_ASSIGN(const oci::State state, entry.load());
   auto init = find_process(state.pid, state.start_time);
   if (!init) return fail(Errc::kPrecondition, "cannot exec in a stopped container");
@@ -347,12 +365,13 @@ Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& w
   TRY_ASSIGN(const setup::ExecPlan exec,
              plan_exec(id, spec, process, rootfs->get(), cgroup.get(), std::move(verdict)));
   const std::map<std::string, std::string> no_paths;
-  TRY_ASSIGN(const Joining joining, joining_of(cgroup.get(), state.pid));
+  TRY_ASSIGN(Joining joining, joining_of(cgroup.get(), state.pid));
   setup::PlanInput input{id, spec, process, host_, exec, state.rootfs, no_paths};
   input.cgroup_tasks = joining.self.tasks;
   input.placed_by_parent = joining.by_parent;
   std::copy(std::begin(stdio.fds), std::end(stdio.fds), std::begin(input.stdio));
   input.preserve_fds = options.preserve_fds;
+  input.parent_records = !options.pid_file.empty();
   TRY_ASSIGN(setup::Plan plan, setup::make_exec_plan(input, init->pidfd.get()));
   TRY(setup::open_sources(plan, entry.dir_fd(), raw(exec.fds)));
   setup::LaunchRequest request{plan, host_, cgroup.get(), children_};
@@ -370,7 +389,14 @@ Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& w
       return runtime::write_pid_file(options.pid_file, made.pid);
     };
   }
-  return in_runcs_words(setup::launch(request));
+  std::vector<UniqueFd> spent;
+  request.spent = &spent;
+  auto launched = in_runcs_words(setup::launch(request));
+  spent.push_back(entry.release_dir());
+  spent.push_back(std::move(*rootfs));
+  spent.push_back(std::move(init->pidfd));
+  close_together(plan, joining, spent);
+  return launched;
 }
 
 }  // namespace amphora

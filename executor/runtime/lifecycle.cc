@@ -84,7 +84,25 @@ Result<std::vector<std::string>> Runtime::remove(const std::string& id, Force fo
   TRY(end_processes(state, cgroup.get()));
   if (cgroup) TRY(cgroup->remove());
   TRY(store_.remove(std::move(entry)));
+  return run_poststop(state);
+}
+
+Result<std::vector<std::string>> Runtime::remove_ended(const std::string& id, Created& ended) {
+  auto entry = store_.find(id);
+  if (!entry && entry.error().code() == Errc::kNotFound) return std::vector<std::string>();
+  if (!entry) return std::unexpected(std::move(entry).error());
+  if (ended.cgroup) {
+    // With a pid namespace of its own, the kernel has ended the rest with init.
+    if (!ended.state.own_pid_namespace) TRY(ended.cgroup->kill_all(SIGKILL));
+    TRY(ended.cgroup->remove());
+  }
+  TRY(store_.remove(std::move(*entry)));
+  return run_poststop(ended.state);
+}
+
+std::vector<std::string> Runtime::run_poststop(const oci::State& state) {
   std::vector<std::string> warnings;
+  if (state.poststop.empty()) return warnings;
   // runtime-spec: failing poststop hooks are warnings, the others still run.
   const std::string json = oci::hook_state_json(state, oci::Status::kStopped, 0);
   for (const oci::Hook& hook : state.poststop) {

@@ -71,23 +71,41 @@ Result<UniqueFd> open_passwd(int rootfs_fd, const oci::Spec& spec) {
   return open_in_root(rootfs_fd, "/etc/passwd", O_RDONLY | O_NONBLOCK);
 }
 
-/// Absolute, without links in the last component being followed twice: what state.json keeps.
-Result<std::string> absolute(const std::string& path) {
-  if (path.starts_with('/')) return path::clean(path);
-  char buffer[PATH_MAX];
-  if (::getcwd(buffer, sizeof buffer) == nullptr) return fail_errno(errno, "getcwd");
-  return path::join(buffer, path);
+/// A regular file of that size, in one read where the kernel gives it so.
+Result<std::string> read_sized(int fd, off_t size, size_t limit) {
+  std::string text(static_cast<size_t>(std::clamp<off_t>(size, 0, static_cast<off_t>(limit))),
+                   '\0');
+  size_t used = 0;
+  while (used < text.size()) {
+    const ssize_t n = ::read(fd, text.data() + used, text.size() - used);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail_errno(errno, "read");
+    if (n == 0) break;
+    used += static_cast<size_t>(n);
+  }
+  text.resize(used);
+  return text;
+}
+
+/// The path of an open directory as the kernel knows it: absolute, without links.
+Result<std::string> path_of(int fd) {
+  char target[PATH_MAX];
+  const std::string link = "/proc/self/fd/" + std::to_string(fd);
+  const ssize_t n = ::readlink(link.c_str(), target, sizeof target);
+  if (n <= 0 || static_cast<size_t>(n) == sizeof target)
+    return fail_errno(errno, "readlink " + link);
+  return std::string(target, static_cast<size_t>(n));
 }
 
 }  // namespace
 
 Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_override) {
   Bundle bundle;
-  TRY_ASSIGN(bundle.path, absolute(path.empty() ? "." : path));
-  auto dir = open_at(AT_FDCWD, bundle.path, O_RDONLY | O_DIRECTORY);
+  auto dir = open_at(AT_FDCWD, path.empty() ? "." : path, O_RDONLY | O_DIRECTORY);
   if (!dir) return std::unexpected(std::move(dir).error().context("bundle"));
   bundle.dir = std::move(*dir);
-  auto config = read_file_at(bundle.dir.get(), kConfigCopy, kConfigLimit);
+  TRY_ASSIGN(bundle.path, path_of(bundle.dir.get()));
+  auto config = read_record_at(bundle.dir.get(), kConfigCopy, kConfigLimit);
   if (!config) {
     return std::unexpected(std::move(config).error().context("bundle " + bundle.path));
   }
@@ -126,7 +144,7 @@ void add_home(oci::Process& process, int rootfs_fd, const oci::Spec& spec) {
   if (const auto file = open_passwd(rootfs_fd, spec)) {
     struct stat st{};
     if (::fstat(file->get(), &st) == 0 && S_ISREG(st.st_mode)) {
-      if (const auto text = read_all(file->get(), kPasswdLimit)) {
+      if (const auto text = read_sized(file->get(), st.st_size, kPasswdLimit)) {
         home = home_in(*text, process.user.uid);
       }
     }

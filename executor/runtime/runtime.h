@@ -49,6 +49,8 @@ struct Created {
   Process init;                       ///< ours to reap when the caller made it
   std::string kind, reason;           ///< detection's verdict
   std::vector<std::string> warnings;  ///< what the spec asked and was ignored, by runc's contract
+  oci::State state;                   ///< as recorded
+  std::unique_ptr<cgroup::Cgroup> cgroup;  ///< null: it has none
 };
 
 struct ExecOptions {
@@ -76,6 +78,8 @@ class Runtime {
   /// Removes a stopped container (created ones are killed first); running needs Force. Runs poststop
   /// hooks; their failures are warnings. Force on an unknown id succeeds.
   Result<std::vector<std::string>> remove(const std::string& id, Force force);
+  /// The same for a container whose init the caller has made and reaped: nothing is looked up anew.
+  Result<std::vector<std::string>> remove_ended(const std::string& id, Created& ended);
   Result<void> pause(const std::string& id);
   Result<void> resume(const std::string& id);
   Result<void> update(const std::string& id, const oci::Resources& resources);
@@ -116,6 +120,7 @@ class Runtime {
                                     const cgroup::Cgroup* cgroup, detect::Verdict&& verdict);
   Result<void> after_start(const oci::Spec& spec, const oci::State& state, const Process& init);
   Result<void> end_processes(const oci::State& state, cgroup::Cgroup* cgroup);
+  std::vector<std::string> run_poststop(const oci::State& state);
   Result<Live> find_live(const std::string& id);
 
   Store store_;

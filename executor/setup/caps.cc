@@ -2,11 +2,12 @@
 // Capability names. See caps.h.
 #include "executor/setup/caps.h"
 
-#include <sys/capability.h>
+#include <linux/capability.h>
 
 #include <algorithm>
-#include <cctype>
+#include <iterator>
 #include <set>
+#include <string_view>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -18,25 +19,63 @@ constexpr int kMaxCapability = 63;  // a mask has 64 bits
 
 constexpr uint64_t bit(int capability) noexcept { return uint64_t{1} << capability; }
 
-/// The spec's spelling ("CAP_CHOWN") of a capability; empty for one that libcap cannot name.
+// The kernel's order (linux/capability.h). Not asked of libcap: linked in, its constructor makes six
+// system calls in every start of the program; the unit tests compare with it.
+constexpr std::string_view kNames[] = {
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+};
+static_assert(std::size(kNames) == CAP_CHECKPOINT_RESTORE + 1);
+
+/// Empty for a number without a name.
 std::string name_of(int capability) {
-  char* const name = cap_to_name(capability);
-  if (name == nullptr) return {};
-  std::string text(name);
-  cap_free(name);
-  // A number without a name is spelled as that number.
-  if (!text.starts_with("cap_")) return {};
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  return text;
+  const auto at = static_cast<size_t>(capability);
+  return at < std::size(kNames) ? std::string(kNames[at]) : std::string();
 }
 
-/// -1 for a name that is none. libcap takes "cap_chown" and "0" as well; the spec does not.
+/// -1 for a name that is none.
 int number_of(const std::string& name) {
-  if (!name.starts_with("CAP_")) return -1;
-  if (std::any_of(name.begin(), name.end(), [](char c) { return c >= 'a' && c <= 'z'; })) return -1;
-  cap_value_t value = -1;
-  return cap_from_name(name.c_str(), &value) == 0 ? value : -1;
+  const auto found = std::ranges::find(kNames, std::string_view(name));
+  return found == std::end(kNames) ? -1 : static_cast<int>(found - std::begin(kNames));
 }
 
 class Masks {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Capability names to masks. libcap knows the names, and only caps.cc knows libcap. Here belong
-// parsing and the rules between the five sets; the steps that apply them are planned in make_plan.
+// Capability names to masks. Here belong the names, parsing and the rules between the five sets; the
+// steps that apply them are planned in make_plan.
 #pragma once
 
 #include <cstdint>

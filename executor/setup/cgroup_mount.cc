@@ -86,7 +86,12 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Bui
   }
   plan_mount(b, target, "tmpfs", "mode=755", kFlags);
   const uint32_t dir = b.text(target);
-  b.step(kEnterDir, "open " + target).a = dir;
+  // In a mount namespace copied from ours the host's own paths can be bound in one call each.
+  const bool by_path = has_new(in.spec, oci::NamespaceKind::kMount) &&
+                       in.spec.find_namespace(oci::NamespaceKind::kUser) == nullptr;
+  init::Step& enter = b.step(kEnterDir, "open " + target);
+  enter.a = dir;
+  enter.n = by_path ? 1 : 0;
   for (const Hierarchy& hierarchy : in.host.hierarchies) {
     const std::string base(path::base_name(hierarchy.mount_point));
     const std::string at = target + "/" + base;
@@ -95,6 +100,15 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Bui
                  kFlags | (readonly ? static_cast<uint64_t>(MS_RDONLY) : 0));
     } else {
       const std::string source = hierarchy.mount_point + own(hierarchy.controllers);
+      if (by_path) {
+        const uint32_t name = b.text(base);
+        const uint32_t from = b.text(source);
+        init::Step& s = b.step(kAttachInDir, "mount cgroup " + source + " on " + at);
+        s.a = name;
+        s.b = from;
+        plan_aliases(b, target, base);
+        continue;
+      }
       Source tree = tree_of(source, at, readonly);
       tree.attr_set = 0;  // with the rest, below
       tree.propagation.clear();

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/magic.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -135,10 +137,11 @@ Result<void> probe_capabilities(Host& host) {
   struct __user_cap_data_struct data[2] = {};
   if (::syscall(SYS_capget, &header, data) != 0) return fail_errno(errno, "read own capabilities");
   host.own_capabilities = uint64_t{data[1].effective} << 32 | data[0].effective;
-  // The kernel refuses a number that it has no capability for.
-  int last = 40;
+  // The kernel refuses a number that it has no capability for. Our highest one is mostly the last.
+  const uint64_t own = host.own_capabilities;
+  int last = own == 0 ? 40 : 63 - std::countl_zero(own);
   while (last < 63 && ::prctl(PR_CAPBSET_READ, last + 1, 0, 0, 0) >= 0) ++last;
-  while (last > 0 && ::prctl(PR_CAPBSET_READ, last, 0, 0, 0) < 0) --last;
+  while (own == 0 && last > 0 && ::prctl(PR_CAPBSET_READ, last, 0, 0, 0) < 0) --last;
   host.last_capability = last;
   return {};
 }
@@ -232,20 +235,24 @@ void CgroupTable::fill(Host& host) {
   host.unified_own_path = unified_own_;
 }
 
+bool apparmor_enabled() noexcept {
+  char enabled = 'N';
+  const UniqueFd fd(::open("/sys/module/apparmor/parameters/enabled", O_RDONLY | O_CLOEXEC));
+  return fd && ::read(fd.get(), &enabled, 1) == 1 && enabled == 'Y';
+}
+
+bool selinux_enabled() noexcept {
+  struct statfs info{};
+  return ::statfs("/sys/fs/selinux", &info) == 0 && info.f_type == SELINUX_MAGIC;
+}
+
 Result<Host> probe_host() {
   Host host;
   TRY(probe_proc(host));
-  host.euid = ::geteuid();
+  host.euid = static_cast<uint32_t>(::getauxval(AT_EUID));
   host.in_user_namespace = in_user_namespace(host.proc_fd.get());
   TRY(probe_capabilities(host));
   TRY(probe_cgroups(host));
-  char enabled = 'N';
-  if (const UniqueFd fd(::open("/sys/module/apparmor/parameters/enabled", O_RDONLY | O_CLOEXEC));
-      fd && ::read(fd.get(), &enabled, 1) == 1) {
-    host.apparmor = enabled == 'Y';
-  }
-  struct statfs selinux{};
-  host.selinux = ::statfs("/sys/fs/selinux", &selinux) == 0 && selinux.f_type == SELINUX_MAGIC;
   return host;
 }
 

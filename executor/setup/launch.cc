@@ -86,6 +86,7 @@ class Launch {
   Result<Process> run() {
     auto done = before_proceed();
     if (done) done = handshake();
+    if (done && request_.spent != nullptr) request_.spent->push_back(std::move(status_));
     if (done) return std::move(process_);
     kill();
     return std::unexpected(std::move(done).error());
@@ -135,8 +136,10 @@ class Launch {
                                    .hint("raising a hard limit needs CAP_SYS_RESOURCE"));
       }
     }
-    TRY_ASSIGN(process_.start_time, start_time_of(process_.pid));
-    if (request_.on_spawned) TRY(request_.on_spawned(process_));
+    if (request_.on_spawned) {
+      TRY_ASSIGN(process_.start_time, start_time_of(process_.pid));
+      TRY(request_.on_spawned(process_));
+    }
     TRY(fill_hook_states());
     return proceed_between(first, request_.plan.steps().size());
   }
@@ -260,9 +263,9 @@ class Launch {
 
   /// End of file: exec has happened (close-on-exec), or init is dead without a word.
   Result<void> ended(bool ready) {
+    if (ready && request_.wait_for_exec) return {};
     struct pollfd poll{process_.pidfd.get(), POLLIN, 0};
     const bool dead = ::poll(&poll, 1, ready ? 0 : 1000) > 0;
-    if (ready && request_.wait_for_exec) return {};
     std::string text = "container init ended before it was ready";
     if (dead && request_.cgroup != nullptr) {
       const auto kills = request_.cgroup->oom_kills();

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
@@ -27,6 +28,8 @@ struct LaunchRequest {
   Spawner* spawner = nullptr;  ///< null: clone3 of this process
   int preserve_fds = 0;
   bool wait_for_exec = false;  ///< exec: return when the program runs, not when it is ready
+  /// Takes what the launch no longer needs, for the caller to close with its own; null: closed here.
+  std::vector<UniqueFd>* spent = nullptr;
   /// Called once the process exists and before it may go on: the state with its pid is saved here,
   /// so that a killed creator leaves something that can be cleaned.
   std::function<Result<void>(const Process&)> on_spawned = nullptr;

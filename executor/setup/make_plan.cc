@@ -7,6 +7,8 @@
 
 #include <sched.h>
 
+#include <algorithm>
+
 #include "executor/setup/seccomp.h"
 
 namespace amphora::setup {
@@ -49,6 +51,17 @@ void plan_handover(const PlanInput& in, Builder& b) {
   s.m = in.exec.fds.size();
 }
 
+/// Whether closing is worth its calls before exec does it: when somebody waits or works in between, or
+/// a limit on descriptors is about to meet those of the set-up.
+bool needs_tidy(const PlanInput& in, bool is_exec) {
+  const bool small = std::ranges::any_of(in.process.rlimits, [](const oci::Rlimit& limit) {
+    return limit.type == "RLIMIT_NOFILE" && limit.soft < 256;
+  });
+  const bool creates_cwd = !in.process.cwd.empty() && in.process.cwd != "/";
+  return in.start_socket >= 0 || !in.exec.handover.empty() || small || creates_cwd ||
+         in.spec.linux_.seccomp.has_value() || (!is_exec && !in.spec.hooks.start_container.empty());
+}
+
 /// What remains after the container stands: privileges, the program, the wait for start.
 Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   const bool wasm = !in.exec.handover.empty();
@@ -57,17 +70,24 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
       is_exec ? in.spec.find_namespace(NamespaceKind::kPid) != nullptr : joins_pid_late(in.spec);
   if (forks && !is_exec) plan_pid_join(in, b);
   // Before the limits: a small RLIMIT_NOFILE must not meet the descriptors of the set-up.
-  b.step(kTidy, "close what only the set-up needed").n = static_cast<uint64_t>(3 + in.preserve_fds);
+  if (forks || needs_tidy(in, is_exec)) {
+    b.step(kTidy, "close what only the set-up needed").n =
+        static_cast<uint64_t>(3 + in.preserve_fds);
+  }
   if (forks) b.step(kFork, "enter the pid namespace").n = in.process.terminal ? 1 : 0;
   if (late_filter) b.step(kNoNewPrivs, "set no_new_privs");
   TRY(plan_limits(in, b));
-  // The parent's share (cgroups, rlimits) has been going on meanwhile; from here on it counts.
-  b.step(kAwait, "wait for the parent").n = static_cast<uint64_t>(init::MessageKind::kProceed);
+  // The parent's share (cgroups, rlimits, its record) has gone on meanwhile; from here on it counts.
+  const ParentWork& work = b.plan().parent;
+  if (!is_exec || in.placed_by_parent || work.oom_score_adj || !work.rlimits.empty() ||
+      in.parent_records) {
+    b.step(kAwait, "wait for the parent").n = static_cast<uint64_t>(init::MessageKind::kProceed);
+  }
   // Marks them close-on-exec: before any filter, for older profiles know no close_range.
   b.step(kCloseFds, "close descriptors").n = static_cast<uint64_t>(3 + in.preserve_fds);
   // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the capabilities go.
   if (!late_filter) TRY(plan_seccomp(in, b));
-  TRY(plan_credentials(in, b, is_exec));
+  TRY(plan_credentials(in, b));
   if (wasm) {
     plan_handover(in, b);
   } else {
@@ -141,7 +161,11 @@ Result<Plan> make_exec_plan(const PlanInput& in, int init_pidfd) {
     const uint32_t name = b.text("_ses." + in.id);
     b.step(kSessionKeyring, "join the session keyring").a = name;
   }
-  b.step(kAttachRoot, "open the container's root");
+  // Only a terminal and a directory to be made are looked up below it.
+  if (in.process.terminal || !in.exec.handover.empty() ||
+      (!in.process.cwd.empty() && in.process.cwd != "/")) {
+    b.step(kAttachRoot, "open the container's root");
+  }
   plan_stdio(in, b, /*console_node=*/false, (flags & CLONE_NEWPID) != 0);
   TRY(plan_identity(in, b));
   TRY(plan_program(in, b, /*is_exec=*/true));

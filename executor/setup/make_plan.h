@@ -35,6 +35,7 @@ struct PlanInput {
   bool no_pivot = false;
   bool no_new_keyring = false;
   bool rootless = false;
+  bool parent_records = false;  ///< exec: the parent writes down the pid before the program may run
 };
 
 /// The plan of a container's init.
@@ -70,9 +71,8 @@ void plan_late_mounts(const PlanInput& in, Builder& b);       // mounts.cc
 void plan_names(const PlanInput& in, Builder& b);             // process.cc: hostname, sysctls
 Result<void> plan_identity(const PlanInput& in, Builder& b);  // process.cc: labels, umask
 Result<void> plan_limits(const PlanInput& in, Builder& b);    // process.cc: rlimits, oom, scheduler
-Result<void> plan_credentials(const PlanInput& in, Builder& b,
-                              bool is_exec);  // process.cc: caps, ids, cwd
-void plan_stdio(const PlanInput& in, Builder& b, bool console_node, bool forks);     // process.cc
+Result<void> plan_credentials(const PlanInput& in, Builder& b);  // process.cc: caps, ids, cwd
+void plan_stdio(const PlanInput& in, Builder& b, bool console_node, bool forks);  // process.cc
 void plan_hooks(const std::vector<oci::Hook>& hooks, const char* kind, Builder& b);  // process.cc
 
 }  // namespace amphora::setup

@@ -4,6 +4,9 @@
 // paths). After these no mount call is made.
 #include <sys/mount.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "executor/base/missing.h"
 #include "executor/base/path.h"
 #include "executor/setup/make_plan.h"
@@ -100,18 +103,42 @@ bool is_filled_later(const oci::Mount& mount) {
   return mount.type == "tmpfs" || target_of(mount) == "/dev";
 }
 
-Result<void> plan_filesystem(const oci::Mount& mount, const MountOptions& options, Builder& b) {
+/// Whether this mount's place is a name in /dev, where an earlier mount of the plan put a new tmpfs that
+/// nothing has covered since: then it is made there by its name, without looking the path up.
+bool is_in_new_dev(const PlanInput& in, const oci::Mount& mount) {
+  if (path::dir_name(target_of(mount)) != "/dev") return false;
+  bool fresh = false;
+  for (const oci::Mount& earlier : in.spec.mounts) {
+    if (&earlier == &mount) return fresh;
+    if (!path::is_below("/dev", target_of(earlier))) continue;
+    const auto options = parse_mount_options(earlier);
+    fresh = target_of(earlier) == "/dev" && earlier.type == "tmpfs" && options && !options->bind &&
+            !options->copy_up;
+  }
+  return false;
+}
+
+Result<void> plan_filesystem(const PlanInput& in, const oci::Mount& mount,
+                             const MountOptions& options, std::string& entered, Builder& b) {
   if (options.copy_up) {
     return fail(Errc::kUnsupported, noun(mount) + ": tmpcopyup is not supported by this version");
   }
   uint64_t flags = options.ms_flags;
   if (is_filled_later(mount)) flags &= ~static_cast<uint64_t>(MS_RDONLY);
+  const bool in_dev = is_in_new_dev(in, mount);
+  if (in_dev && entered != "/dev") {
+    const uint32_t dev = b.text("/dev");
+    b.step(kEnterDir, "open /dev as a directory").a = dev;
+    entered = "/dev";
+  }
   const uint32_t target = b.text(target_of(mount));
+  const uint32_t name = in_dev ? b.text(path::base_name(target_of(mount))) : target;
   const uint32_t type = b.text(mount.type);
   const uint32_t source = b.text(mount.source.empty() ? mount.type : mount.source);
   const uint32_t data = b.text(options.data);
   init::Step& s = b.step(kMountFs, noun(mount));
-  s.a = target;
+  s.a = name;
+  s.m = in_dev ? 1 : 0;
   s.b = type;
   s.c = source;
   s.d = data;
@@ -137,27 +164,84 @@ void plan_late_readonly(const oci::Mount& mount, Builder& b) {
   s.n = MOUNT_ATTR_RDONLY;
 }
 
+/// Names in procfs that are directories: a hint which mask is tried first, nothing hangs on it.
+constexpr std::string_view kProcDirectories[] = {"acpi", "asound", "bus",  "driver",
+                                                 "fs",   "irq",    "scsi", "sys"};
+
+/// Whether /proc is the new procfs of this plan, which only the kernel makes names in.
+bool has_new_proc(const oci::Spec& spec) {
+  bool fresh = false;
+  for (const oci::Mount& mount : spec.mounts) {
+    if (!path::is_below("/proc", target_of(mount))) continue;
+    const auto options = parse_mount_options(mount);
+    fresh = target_of(mount) == "/proc" && mount.type == "proc" && options && !options->bind;
+  }
+  return fresh;
+}
+
+/// The name, for a path that is one in /proc; empty for any other.
+std::string_view name_in_proc(const PlanInput& in, const std::string& path) {
+  return has_new_proc(in.spec) && path.starts_with("/proc/") && path.size() > 6 &&
+                 path.find('/', 6) == std::string::npos && path != "/proc/." && path != "/proc/.."
+             ? std::string_view(path).substr(6)
+             : std::string_view();
+}
+
 /// The device-less /dev/null and an empty directory, shared by all masked paths.
-void plan_masks(const PlanInput& in, Builder& b) {
+struct MaskTrees {
+  int32_t null = -1, empty = -1;
+};
+
+MaskTrees mask_trees(Builder& b) {
   Source null;
   null.kind = Source::Kind::kNull;
   null.what = "masked paths";
   null.propagation = {MS_PRIVATE};
-  const int32_t null_fd = b.source(std::move(null));
+  MaskTrees trees;
+  const auto& sources = b.plan().sources;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    if (sources[i].kind == Source::Kind::kNull) trees.null = static_cast<int32_t>(i);
+    if (sources[i].kind == Source::Kind::kEmpty) trees.empty = static_cast<int32_t>(i);
+  }
+  if (trees.null >= 0) return trees;
+  trees.null = b.source(std::move(null));
   Source empty;
   empty.kind = Source::Kind::kEmpty;
   empty.what = "masked paths";
-  const int32_t empty_fd = b.source(std::move(empty));
+  trees.empty = b.source(std::move(empty));
+  return trees;
+}
+
+/// `in_proc` says which are planned: names in /proc, or all others.
+void plan_masks(const PlanInput& in, Builder& b, bool in_proc) {
+  MaskTrees trees;
   for (const std::string& masked : in.spec.linux_.masked_paths) {
-    const uint32_t target = b.text(masked);
+    const std::string_view name = name_in_proc(in, masked);
+    if (name.empty() == in_proc) continue;
+    if (trees.null < 0) trees = mask_trees(b);
+    const uint32_t target = b.text(in_proc ? name : std::string_view(masked));
     init::Step& s = b.step(kMask, "mask " + masked);
     s.a = target;
-    s.fd = null_fd;
-    s.n = static_cast<uint64_t>(empty_fd);
+    s.fd = trees.null;
+    s.n = static_cast<uint64_t>(trees.empty);
     s.flags = init::kOptional;
+    if (!in_proc) continue;
+    s.m = 1;
+    s.d = std::ranges::find(kProcDirectories, name) != std::end(kProcDirectories) ? 1 : 0;
   }
 }
 
+void plan_readonly_paths(const PlanInput& in, Builder& b, bool in_proc) {
+  for (const std::string& readonly : in.spec.linux_.readonly_paths) {
+    const std::string_view name = name_in_proc(in, readonly);
+    if (name.empty() == in_proc) continue;
+    const uint32_t target = b.text(in_proc ? name : std::string_view(readonly));
+    init::Step& s = b.step(kReadonlyPath, "make " + readonly + " read-only");
+    s.a = target;
+    s.n = in_proc ? 1 : 0;
+    s.flags = init::kOptional;
+  }
+}
 }  // namespace
 
 Result<void> plan_rootfs(const PlanInput& in, Builder& b) {
@@ -184,21 +268,44 @@ Result<void> plan_rootfs(const PlanInput& in, Builder& b) {
 }
 
 Result<void> plan_mounts(const PlanInput& in, Builder& b) {
+  std::string entered;  // the directory that a step of this kind left open, if nothing came over it
   for (const oci::Mount& mount : in.spec.mounts) {
     auto options = parse_mount_options(mount);
     if (!options) return std::unexpected(std::move(options).error().context(noun(mount)));
     if (mount.type == "cgroup" || mount.type == "cgroup2") {
+      entered.clear();
       TRY(plan_cgroup_mount(in, mount, b));
     } else if (options->bind) {
+      entered.clear();
       TRY(plan_bind(in, mount, *options, b));
     } else {
-      TRY(plan_filesystem(mount, *options, b));
+      TRY(plan_filesystem(in, mount, *options, entered, b));
     }
   }
   return {};
 }
 
+namespace {
+
+/// Paths in /proc, by their names in it: entered once, two calls each and one for what is missing.
+void plan_proc_paths(const PlanInput& in, Builder& b) {
+  const auto is_name = [&](const std::string& path) { return !name_in_proc(in, path).empty(); };
+  if (std::ranges::none_of(in.spec.linux_.readonly_paths, is_name) &&
+      std::ranges::none_of(in.spec.linux_.masked_paths, is_name)) {
+    return;
+  }
+  const uint32_t proc = b.text("/proc");
+  init::Step& s = b.step(kEnterDir, "enter /proc");
+  s.a = proc;
+  s.n = 1;
+  plan_readonly_paths(in, b, /*in_proc=*/true);
+  plan_masks(in, b, /*in_proc=*/true);
+}
+
+}  // namespace
+
 void plan_pivot(const PlanInput& in, Builder& b) {
+  plan_proc_paths(in, b);
   const auto propagation = root_propagation(in.spec);
   const bool shared = propagation && (*propagation & (MS_SHARED | MS_UNBINDABLE)) != 0;
   init::Step& s = b.step(kPivot, "make the rootfs the root");
@@ -225,13 +332,8 @@ void plan_late_mounts(const PlanInput& in, Builder& b) {
   if (in.spec.root.readonly) {
     b.step(kRemountRoot, "make the root read-only").n = MOUNT_ATTR_RDONLY;
   }
-  for (const std::string& readonly : in.spec.linux_.readonly_paths) {
-    const uint32_t target = b.text(readonly);
-    init::Step& s = b.step(kReadonlyPath, "make " + readonly + " read-only");
-    s.a = target;
-    s.flags = init::kOptional;
-  }
-  if (!in.spec.linux_.masked_paths.empty()) plan_masks(in, b);
+  plan_readonly_paths(in, b, /*in_proc=*/false);
+  plan_masks(in, b, /*in_proc=*/false);
 }
 
 }  // namespace amphora::setup

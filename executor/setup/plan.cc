@@ -101,11 +101,16 @@ const char* to_string(init::Op op) noexcept {
 
 Plan::~Plan() {
   std::vector<UniqueFd> owned;
-  owned.reserve(sources.size());
-  for (Source& source : sources) {
-    if (source.fd) owned.push_back(std::move(source.fd));
-  }
+  give_sources(owned);
   sys::close_all(owned);
+}
+
+void Plan::give_sources(std::vector<UniqueFd>& out) {
+  out.reserve(out.size() + sources.size() + 1);
+  for (Source& source : sources) {
+    if (source.fd) out.push_back(std::move(source.fd));
+  }
+  if (pid_namespace_fd) out.push_back(std::move(pid_namespace_fd));
 }
 
 init::View Plan::view() const noexcept {

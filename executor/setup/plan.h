@@ -68,6 +68,8 @@ class Plan {
   Plan& operator=(const Plan&) = delete;
   /// Closes the sources, neighbours in one call: a plan has dozens, opened in a row.
   ~Plan();
+  /// Gives them away instead, to be closed with other neighbours.
+  void give_sources(std::vector<UniqueFd>& out);
 
   /// Header, steps and text, contiguous and position independent.
   std::string_view blob() const noexcept { return blob_; }

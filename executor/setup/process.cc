@@ -47,7 +47,7 @@ Result<void> plan_labels(const PlanInput& in, Builder& b) {
   const oci::Process& process = in.process;
   const bool wasm = !in.exec.handover.empty();
   if (!process.apparmor_profile.empty() && process.apparmor_profile != "unconfined") {
-    if (!in.host.apparmor) {
+    if (!(in.host.apparmor ? *in.host.apparmor : apparmor_enabled())) {
       return fail(Errc::kUnsupported, "process.apparmorProfile " + process.apparmor_profile +
                                           ": AppArmor is not enabled on this host");
     }
@@ -56,7 +56,7 @@ Result<void> plan_labels(const PlanInput& in, Builder& b) {
                (wasm ? "changeprofile " : "exec ") + process.apparmor_profile);
   }
   if (!process.selinux_label.empty()) {
-    if (!in.host.selinux) {
+    if (!(in.host.selinux ? *in.host.selinux : selinux_enabled())) {
       return fail(Errc::kUnsupported, "process.selinuxLabel " + process.selinux_label +
                                           ": SELinux is not enabled on this host");
     }
@@ -166,8 +166,9 @@ Result<void> plan_limits(const PlanInput& in, Builder& b) {
   return plan_execution(in, b);
 }
 
-Result<void> plan_credentials(const PlanInput& in, Builder& b, bool is_exec) {
-  const bool at_root = !is_exec && in.spec.find_namespace(oci::NamespaceKind::kMount) != nullptr;
+Result<void> plan_credentials(const PlanInput& in, Builder& b) {
+  // The pivot leaves us at the root, and so does joining a mount namespace (setns(2)).
+  const bool at_root = in.spec.find_namespace(oci::NamespaceKind::kMount) != nullptr;
   plan_chdir(in, b, /*last=*/false, at_root);
   const oci::User& user = in.process.user;
   const uint64_t own = in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr

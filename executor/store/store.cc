@@ -72,7 +72,7 @@ Result<void> empty(int dir_fd, int depth) {
 }  // namespace
 
 Result<oci::State> Entry::load() const {
-  auto text = read_file_at(dir_.get(), kStateFile);
+  auto text = read_record_at(dir_.get(), kStateFile);
   if (!text) return std::unexpected(std::move(text).error().context("container " + id_));
   auto state = oci::parse_state(*text);
   if (!state) return std::unexpected(std::move(state).error().context("state of container " + id_));
@@ -81,6 +81,12 @@ Result<oci::State> Entry::load() const {
 
 Result<void> Entry::save(const oci::State& state) const {
   return replace_file_at(dir_.get(), kStateFile, oci::to_json(state));
+}
+
+Result<void> Entry::save_first(const oci::State& state) const {
+  TRY_ASSIGN(const UniqueFd fd,
+             open_at(dir_.get(), kStateFile, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  return write_all(fd.get(), oci::to_json(state));
 }
 
 Result<Store> Store::open(const std::string& root, bool create) {
@@ -131,20 +137,16 @@ Result<Entry> Store::find(const std::string& id) const {
     TRY_ASSIGN(Entry entry, peek(id));
     TRY(lock(entry.dir_fd(), id));
     // While we waited the holder may have removed it, and another may have made it anew.
+    // A removed directory has no link left; nobody renames one.
     struct stat held{};
-    struct stat named{};
-    if (::fstat(entry.dir_fd(), &held) == 0 && held.st_nlink > 0 &&
-        ::fstatat(dir_.get(), id.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
-        held.st_ino == named.st_ino) {
-      return entry;
-    }
+    if (::fstat(entry.dir_fd(), &held) == 0 && held.st_nlink > 0) return entry;
   }
 }
 
 Result<void> Store::remove(Entry&& entry) {
   const Entry held = std::move(entry);
-  // The names we make ourselves first: mostly that is all there is.
-  for (const char* name : {kStateFile, "config.json", "start.sock"}) {
+  // The names we make ourselves first: mostly that is all there is (start removes its socket).
+  for (const char* name : {kStateFile, "config.json"}) {
     ::unlinkat(held.dir_fd(), name, 0);
   }
   if (::unlinkat(dir_.get(), held.id().c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return {};

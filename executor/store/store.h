@@ -20,6 +20,10 @@ class Entry {
   int dir_fd() const noexcept { return dir_.get(); }
   Result<oci::State> load() const;
   Result<void> save(const oci::State& state) const;
+  /// The first record of a directory just made: nobody can hold an older one that must stay whole.
+  Result<void> save_first(const oci::State& state) const;
+  /// Ends the lock, for who closes the descriptor with others.
+  UniqueFd release_dir() noexcept { return std::move(dir_); }
 
  private:
   std::string id_;

@@ -2,7 +2,7 @@
 // Capability names to masks.
 #include "executor/setup/caps.h"
 
-#include <linux/capability.h>
+#include <sys/capability.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,6 +15,16 @@ using testing::IsEmpty;
 
 constexpr uint64_t bit(int n) { return uint64_t{1} << n; }
 constexpr uint64_t kAll = (uint64_t{1} << 41) - 1;
+
+TEST(Caps, NamesAreThoseOfLibcap) {
+  const auto names = known_capabilities(63);
+  ASSERT_EQ(names.size(), CAP_LAST_CAP + 1U);
+  for (int n = 0; n <= CAP_LAST_CAP; ++n) {
+    cap_value_t value = -1;
+    EXPECT_EQ(cap_from_name(names[static_cast<size_t>(n)].c_str(), &value), 0);
+    EXPECT_EQ(value, n);
+  }
+}
 
 TEST(Caps, NamesBecomeBits) {
   const auto masks =
