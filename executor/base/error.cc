@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <cctype>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,7 +15,16 @@ Error Error::from_errno(int err, std::string_view call) {
   std::string text(call);
   text += ": ";
   char buffer[128];
-  text += strerror_r(err, buffer, sizeof buffer);
+  const char* const words = strerror_r(err, buffer, sizeof buffer);
+  // As Go prints them: podman and CRI-O look for "no such file or directory" and "permission denied",
+  // in this case of letters. A few begin with an abbreviation ("RPC struct is bad"), which stays.
+  const bool abbreviation = words[0] != 0 && std::isupper(static_cast<unsigned char>(words[1])) != 0;
+  if (abbreviation) {
+    text += words;
+  } else if (words[0] != 0) {
+    text += static_cast<char>(std::tolower(static_cast<unsigned char>(words[0])));
+    text += words + 1;
+  }
   Error error(Errc::kSystem, std::move(text));
   error.errno_ = err;
   return error;

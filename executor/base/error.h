@@ -24,7 +24,7 @@ enum class Errc : uint8_t {
 };
 
 /// A failure: its class, the errno that caused it (0 if none) and a text of nouns, outermost first:
-/// "create web: mount proc on /proc: Operation not permitted". Lower case, no full stop.
+/// "create web: mount proc on /proc: operation not permitted". Lower case, no full stop.
 class [[nodiscard]] Error {
  public:
   Error(Errc code, std::string text) : text_(std::move(text)), code_(code) {}

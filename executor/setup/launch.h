@@ -44,7 +44,7 @@ struct LaunchRequest {
 /// process has been killed and reaped; the error is the child's own, by step.
 Result<Process> launch(const LaunchRequest& request);
 
-/// The text of a Failure or FailureText datagram: "mount proc on /proc: Operation not permitted".
+/// The text of a Failure or FailureText datagram: "mount proc on /proc: operation not permitted".
 Error failure_of(std::string_view datagram);
 
 }  // namespace amphora::setup

@@ -36,7 +36,7 @@ Result<int> take(bool good) {
 
 TEST(Error, ErrnoBecomesText) {
   const Error error = Error::from_errno(EACCES, "open /proc");
-  EXPECT_EQ(error.what(), "open /proc: Permission denied");
+  EXPECT_EQ(error.what(), "open /proc: permission denied");
   EXPECT_EQ(error.sys_errno(), EACCES);
   EXPECT_EQ(error.code(), Errc::kSystem);
 }
@@ -44,11 +44,11 @@ TEST(Error, ErrnoBecomesText) {
 TEST(Error, ContextGoesOutermostFirst) {
   Error error =
       Error::from_errno(EPERM, "mount proc on /proc").context("step 7").context("create web");
-  EXPECT_EQ(error.what(), "create web: step 7: mount proc on /proc: Operation not permitted");
+  EXPECT_EQ(error.what(), "create web: step 7: mount proc on /proc: operation not permitted");
   EXPECT_EQ(error.sys_errno(), EPERM) << "the cause survives";
   const Error hinted = std::move(error).hint("is it mounted?").as(Errc::kUnsupported);
   EXPECT_EQ(hinted.what(),
-            "create web: step 7: mount proc on /proc: Operation not permitted (is it mounted?)");
+            "create web: step 7: mount proc on /proc: operation not permitted (is it mounted?)");
   EXPECT_EQ(hinted.code(), Errc::kUnsupported);
 }
 
@@ -68,7 +68,7 @@ TEST(Error, TryMovesOwners) {
   EXPECT_EQ(take(true).value(), 7);
   const auto failed = take(false);
   ASSERT_FALSE(failed);
-  EXPECT_EQ(failed.error().what(), "make it: No such file or directory");
+  EXPECT_EQ(failed.error().what(), "make it: no such file or directory");
 }
 
 TEST(ErrorDeathTest, CheckEndsTheProcessWithItsCondition) {

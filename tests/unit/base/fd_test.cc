@@ -85,10 +85,10 @@ TEST_F(Directory, OpenedIsCloseOnExec) {
 TEST_F(Directory, MissingFilesAreNamed) {
   const auto missing = open_at(dir(), "nope", O_RDONLY);
   ASSERT_FALSE(missing);
-  EXPECT_EQ(missing.error().what(), "open nope: No such file or directory");
+  EXPECT_EQ(missing.error().what(), "open nope: no such file or directory");
   EXPECT_EQ(missing.error().sys_errno(), ENOENT);
   EXPECT_EQ(open_in_root(dir(), "a/b", O_RDONLY).error().what(),
-            "open a/b: No such file or directory");
+            "open a/b: no such file or directory");
 }
 
 TEST_F(Directory, InRootEverythingStaysInside) {
@@ -159,7 +159,7 @@ TEST_F(Directory, WriteFileNeitherCreatesNorTruncates) {
   EXPECT_EQ(read_file_at(dir(), "value").value(), "67345");
   const auto missing = write_file_at(dir(), "none", "1");
   ASSERT_FALSE(missing);
-  EXPECT_EQ(missing.error().what(), "open none: No such file or directory");
+  EXPECT_EQ(missing.error().what(), "open none: no such file or directory");
 }
 
 TEST_F(Directory, ReplaceIsWholeAndLeavesNothingElse) {

@@ -67,7 +67,7 @@ TEST(Sys, SealedExecutablesRunAndCannotBeWritten) {
 TEST(Sys, SealingAMissingFileSaysSo) {
   const auto sealed = seal_executable("/nope");
   ASSERT_FALSE(sealed);
-  EXPECT_EQ(sealed.error().what(), "open /nope: No such file or directory");
+  EXPECT_EQ(sealed.error().what(), "open /nope: no such file or directory");
 }
 
 }  // namespace

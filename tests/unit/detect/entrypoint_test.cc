@@ -84,7 +84,7 @@ TEST_F(Files, UnreadableFileIsNativeWithTheReason) {
     const auto verdict = detect(spec_, p, root_fd_.get(), nullptr);
     const bool right =
         verdict && verdict->kind == Kind::kNative && verdict->path == "/app" &&
-        verdict->why_not == "whether /app is wasm is not known: open /app: Permission denied";
+        verdict->why_not == "whether /app is wasm is not known: open /app: permission denied";
     if (!right && verdict) ::dprintf(2, "got: %s\n", verdict->why_not.c_str());
     _exit(right ? 0 : 1);
   }

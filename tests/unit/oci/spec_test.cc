@@ -270,7 +270,7 @@ TEST(LoadSpec, ReadsConfigJsonOfTheBundle) {
   const UniqueFd bundle(::open(name, O_PATH | O_CLOEXEC));
   const auto none = load_spec(bundle.get());
   ASSERT_FALSE(none);
-  EXPECT_EQ(none.error().what(), "load spec: open config.json: No such file or directory");
+  EXPECT_EQ(none.error().what(), "load spec: open config.json: no such file or directory");
   std::ofstream(file) << default_spec_json(false);
   const auto spec = load_spec(bundle.get());
   EXPECT_TRUE(spec) << spec.error().what();

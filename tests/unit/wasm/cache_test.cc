@@ -260,7 +260,7 @@ TEST_F(CacheTest, MissingParentsAreMadeAndImpossibleOnesAreNoFailure) {
   cache_ = Cache::open(root_ + "/a/b/c", 1 << 20);
   EXPECT_EQ(cache_->problem(), "");
   cache_ = Cache::open("/dev/null/cache", 1 << 20);
-  EXPECT_THAT(cache_->problem(), HasSubstr("cache /dev/null/cache: Not a directory"));
+  EXPECT_THAT(cache_->problem(), HasSubstr("cache /dev/null/cache: not a directory"));
   EXPECT_EQ(get("k1", "code"), "code");
 }
 
