@@ -90,6 +90,9 @@ struct SelfJoin {
   std::vector<UniqueFd> tasks;  ///< v1 hierarchies; empty on v2
 };
 
+/// Cgroups beneath the container's by controller; "" speaks for all of them.
+using SubGroups = std::map<std::string, std::string>;
+
 /// The cgroup of one container. Not for use from two threads at once.
 class Cgroup {
  public:
@@ -107,7 +110,8 @@ class Cgroup {
   virtual int clone_fd() const noexcept = 0;
   /// See SelfJoin. Made anew by each call. `init`: who runs in it already, 0 if nobody: once a v2 container
   /// made children with controllers, its own cgroup takes no process, and who comes later joins init's.
-  virtual Result<SelfJoin> self_join(pid_t init = 0) const = 0;
+  /// `below`: existing cgroups beneath the container's to join instead.
+  virtual Result<SelfJoin> self_join(pid_t init, const SubGroups& below) const = 0;
   virtual Result<Stats> stats() const = 0;
   /// Freezes or thaws and waits until the kernel says so.
   virtual Result<void> freeze(Frozen frozen) = 0;

@@ -102,8 +102,8 @@ class SystemdCgroup : public Cgroup {
   // As long as the holder keeps the scope, `add_init` has to be told who takes its place: with a pids
   // limit of one nobody could be cloned into it.
   int clone_fd() const noexcept override { return holder_.pid() != 0 ? -1 : inner_->clone_fd(); }
-  Result<SelfJoin> self_join(pid_t init) const override {
-    if (holder_.pid() == 0) return inner_->self_join(init);
+  Result<SelfJoin> self_join(pid_t init, const SubGroups& below) const override {
+    if (holder_.pid() == 0) return inner_->self_join(init, below);
     return fail(Errc::kUnsupported, "a scope's first process has to be added");
   }
   Result<Stats> stats() const override { return inner_->stats(); }

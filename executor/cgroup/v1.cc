@@ -17,6 +17,7 @@
 #include "executor/cgroup/convert.h"
 #include "executor/cgroup/device_rules.h"
 #include "executor/cgroup/signal.h"
+#include "executor/cgroup/sub_groups.h"
 #include "executor/cgroup/unified.h"
 
 namespace amphora::cgroup {
@@ -177,15 +178,18 @@ Result<void> V1Cgroup::add(pid_t pid) const {
   return {};
 }
 
-Result<SelfJoin> V1Cgroup::self_join(pid_t) const {
+Result<SelfJoin> V1Cgroup::self_join(pid_t, const SubGroups& below) const {
   SelfJoin join;
+  TRY(check_controllers(below, locations_));
   for (const Location& location : locations_) {
     const bool unified_side = location.controllers.empty();
-    auto fd = unified_side ? open_file(location.dir(), ".", O_RDONLY | O_DIRECTORY)
-                           : open_file(location.dir(), "tasks", O_WRONLY);
+    const std::string_view sub = below_here(below, location);
+    TRY_ASSIGN(const std::string dir, sub_directory(location, sub));
+    auto fd = unified_side ? open_file(dir, ".", O_RDONLY | O_DIRECTORY)
+                           : open_file(dir, "tasks", O_WRONLY);
     if (!fd) {
-      if (tolerant_ && fd.error().sys_errno() == ENOENT) continue;
-      return std::unexpected(std::move(fd).error());
+      if (tolerant_ && sub.empty() && fd.error().sys_errno() == ENOENT) continue;
+      return std::unexpected(std::move(fd).error().context("error adding pid to cgroup"));
     }
     if (unified_side) {
       join.clone_into = std::move(*fd);

@@ -271,7 +271,8 @@ Result<void> write_v1_limits(const V1Cgroup& cgroup, const oci::Resources& resou
                              Writer& writer, std::vector<std::string>& warnings) {
   if (!resources.unified.empty()) {
     return fail(Errc::kInvalid,
-                fmt::format("unified resource \"{}\" can't be set: this host uses cgroup v1",
+                fmt::format("invalid configuration: unified resource \"{}\" can't be set: this host "
+                            "uses cgroup v1",
                             resources.unified.begin()->first));
   }
   Limits limits(cgroup, writer, warnings);

@@ -17,6 +17,7 @@
 #include "executor/cgroup/convert.h"
 #include "executor/cgroup/device_rules.h"
 #include "executor/cgroup/signal.h"
+#include "executor/cgroup/sub_groups.h"
 #include "executor/cgroup/stats.h"
 #include "executor/cgroup/unified.h"
 
@@ -183,8 +184,16 @@ Result<std::string> V2Cgroup::directory_of(pid_t pid) const {
               fmt::format("process {} is not in the container's cgroup {}", pid, location_.path));
 }
 
-Result<SelfJoin> V2Cgroup::self_join(pid_t init) const {
+Result<SelfJoin> V2Cgroup::self_join(pid_t init, const SubGroups& below) const {
   SelfJoin join;
+  TRY(check_controllers(below, {location_}));
+  if (const std::string_view sub = below_here(below, location_); !sub.empty()) {
+    TRY_ASSIGN(const std::string dir, sub_directory(location_, sub));
+    auto fd = open_file(dir, ".", O_RDONLY | O_DIRECTORY);
+    if (!fd) return std::unexpected(std::move(fd).error().context("error adding pid to cgroup"));
+    join.clone_into = std::move(*fd);
+    return join;
+  }
   if (init != 0) {
     TRY_ASSIGN(const std::string given, read_value(location_.dir(), "cgroup.subtree_control"));
     if (!trim(given).empty()) {

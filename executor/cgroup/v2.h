@@ -27,7 +27,7 @@ class V2Cgroup : public Cgroup {
   Result<void> update(const oci::Resources& resources) override;
   Result<void> add(pid_t pid) const override;
   int clone_fd() const noexcept override { return dir_fd_.get(); }
-  Result<SelfJoin> self_join(pid_t init = 0) const override;
+  Result<SelfJoin> self_join(pid_t init, const SubGroups& below) const override;
   Result<Stats> stats() const override;
   Result<void> freeze(Frozen frozen) override;
   Result<bool> is_frozen() const override;

@@ -2,6 +2,7 @@
 // amphora exec: one more process in a running container.
 #include <fcntl.h>
 
+#include "executor/cgroup/sub_groups.h"
 #include "executor/cli/command.h"
 #include "executor/cli/console.h"
 #include "executor/cli/exec_process.h"
@@ -34,7 +35,7 @@ constexpr Option kOptions[] = {
     option<&ExecOptionsLine::preserve_fds>("preserve-fds", 0, words::kPreserveFds, "0"),
     option<&ExecOptionsLine::cgroup>(
         "cgroup", 0,
-        "run the process in an (existing) sub-cgroup; format is [<controller>:]<cgroup>"),
+        "run the process in an (existing) sub-cgroup(s); format is [<controller>:]<cgroup>"),
     option<&ExecOptionsLine::ignore_paused>("ignore-paused", 0, "allow exec in a paused container"),
 };
 
@@ -84,7 +85,7 @@ Result<int> do_exec(Context& context, const ExecOptionsLine& line, Arguments arg
   TRY(check_terminal(line, process.terminal));
   ExecOptions options;
   options.ignore_paused = line.ignore_paused;
-  options.cgroup = line.cgroup;
+  TRY_ASSIGN(options.cgroup, cgroup::parse_sub_groups(line.cgroup));
   TRY_ASSIGN(options.pid_file, absolute(line.pid_file));
   TRY_ASSIGN(Inherited inherited, inherited_descriptors(line.preserve_fds));
   options.preserve_fds = inherited.count;

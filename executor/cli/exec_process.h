@@ -14,8 +14,8 @@ namespace amphora::cli {
 struct ExecOptionsLine {
   std::string console_socket, pidfd_socket, cwd, process, pid_file;
   std::optional<std::string> user;  ///< an empty one is an error, not root
-  std::string process_label, apparmor, cgroup;
-  std::vector<std::string> env, additional_gids, caps;
+  std::string process_label, apparmor;
+  std::vector<std::string> env, additional_gids, caps, cgroup;
   std::optional<bool> no_new_privs;
   bool tty = false, detach = false, ignore_paused = false;
   int preserve_fds = 0;

@@ -81,10 +81,11 @@ void close_together(setup::Plan& plan, Joining& joining, std::vector<UniqueFd>& 
   sys::close_all(more);
 }
 
-Result<Joining> joining_of(const cgroup::Cgroup* cgroup, pid_t init) {
+Result<Joining> joining_of(const cgroup::Cgroup* cgroup, pid_t init,
+                           const cgroup::SubGroups& below) {
   Joining joining;
   if (cgroup == nullptr) return joining;
-  auto self = cgroup->self_join(init);
+  auto self = cgroup->self_join(init, below);
   if (self) {
     joining.self = std::move(*self);
   } else if (self.error().code() == Errc::kUnsupported) {
@@ -223,6 +224,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   undo.armed = true;
   TRY(undo.entry->save_first(undo.state));
   TRY(runtime::keep_config(*undo.entry, bundle.config));
+  if (options.on_state_dir) TRY(options.on_state_dir(undo.entry->dir_fd()));
 
   cgroup::Options cgroup_options;
   cgroup_options.systemd = options.systemd_cgroup;
@@ -244,7 +246,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   }
   const auto cgroup_paths =
       undo.cgroup ? undo.cgroup->paths() : std::map<std::string, std::string>();
-  TRY_ASSIGN(Joining joining, joining_of(undo.cgroup.get(), 0));
+  TRY_ASSIGN(Joining joining, joining_of(undo.cgroup.get(), 0, {}));
   setup::PlanInput input{id, spec, *spec.process, host_, exec, bundle.rootfs, cgroup_paths};
   input.cgroup_tasks = joining.self.tasks;
   input.placed_by_parent = joining.by_parent;
@@ -365,7 +367,7 @@ Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& w
   TRY_ASSIGN(const setup::ExecPlan exec,
              plan_exec(id, spec, process, rootfs->get(), cgroup.get(), std::move(verdict)));
   const std::map<std::string, std::string> no_paths;
-  TRY_ASSIGN(Joining joining, joining_of(cgroup.get(), state.pid));
+  TRY_ASSIGN(Joining joining, joining_of(cgroup.get(), state.pid, options.cgroup));
   setup::PlanInput input{id, spec, process, host_, exec, state.rootfs, no_paths};
   input.cgroup_tasks = joining.self.tasks;
   input.placed_by_parent = joining.by_parent;

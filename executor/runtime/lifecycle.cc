@@ -29,9 +29,13 @@ Result<void> Runtime::kill(const std::string& id, int signal, All all) {
   TRY_ASSIGN(const Entry entry, store_.peek(id));
   TRY_ASSIGN(const oci::State state, entry.load());
   auto init = find_process(state.pid, state.start_time);
-  if (all == All::kYes) {
+  // In a pid namespace of its own the kernel ends everybody with init; without one, the others would
+  // survive it, and are there to be killed even when init has gone (runc #4047).
+  if (all == All::kYes || (signal == SIGKILL && !state.own_pid_namespace)) {
     TRY_ASSIGN(const auto cgroup, cgroup::open(state, host_));
-    if (cgroup) return cgroup->kill_all(signal);
+    if (cgroup && (init || !cgroup->pids().value_or(std::vector<pid_t>()).empty())) {
+      return cgroup->kill_all(signal);
+    }
   }
   if (!init) return fail(Errc::kNotFound, "container not running");
   TRY(send_signal(*init, signal));

@@ -136,10 +136,11 @@ oci::Status status_of(const Entry& entry, const oci::State& state) {
 }
 
 void add_home(oci::Process& process, int rootfs_fd, const oci::Spec& spec) {
-  std::erase(process.env, "HOME=");
-  const bool set = std::ranges::any_of(
-      process.env, [](const std::string& entry) { return entry.starts_with("HOME="); });
-  if (set) return;
+  // The last one counts, as for every variable; an empty one is none.
+  const auto is_home = [](const std::string& entry) { return entry.starts_with("HOME="); };
+  const auto last = std::find_if(process.env.rbegin(), process.env.rend(), is_home);
+  if (last != process.env.rend() && *last != "HOME=") return;
+  std::erase_if(process.env, is_home);
   std::string home = "/";
   if (const auto file = open_passwd(rootfs_fd, spec)) {
     struct stat st{};

@@ -41,6 +41,8 @@ struct CreateOptions {
   std::optional<uint32_t> io_uid, io_gid;
   std::vector<std::string> extra_env;    ///< "K=V", after process.env (LISTEN_FDS, NOTIFY_SOCKET)
   std::vector<oci::Mount> extra_mounts;  ///< after the spec's mounts (/run/notify)
+  /// Called when the state directory is there and nothing is mounted yet.
+  std::function<Result<void>(int state_dir_fd)> on_state_dir;
   bool start_now = false;  ///< `run`: created and started in one go; poststart hooks included
   std::string rootfs;  ///< overrides root.path (the shim's mounted bundle rootfs); empty: spec's
 };
@@ -56,7 +58,7 @@ struct Created {
 struct ExecOptions {
   bool ignore_paused = false;
   int preserve_fds = 0;
-  std::string cgroup;  ///< sub-cgroup, runc's --cgroup
+  cgroup::SubGroups cgroup;  ///< beneath the container's, runc's --cgroup
   std::string pid_file;
 };
 

@@ -239,7 +239,7 @@ void plan_hooks(const std::vector<oci::Hook>& hooks, const char* kind, Builder& 
     const uint32_t argv = b.table(args);
     const uint32_t env = b.table(hook.env);
     init::Step& s = b.step(kHook, std::string("error running ") + kind + " hook #" +
-                                      std::to_string(number++) + " (" + hook.path + ")");
+                                      std::to_string(number++) + ": " + hook.path);
     s.a = path;
     s.b = argv;
     s.c = env;
