@@ -14,6 +14,10 @@
 namespace amphora::cli {
 namespace {
 
+/// A quarter of a second in all, for a socket that is just being made.
+constexpr int kConnectTries = 25;
+constexpr useconds_t kConnectPauseUs = 10000;
+
 /// What runc calls the master; receivers show it, none opens it.
 constexpr char kMasterName[] = "/dev/ptmx";
 
@@ -62,11 +66,17 @@ Result<UniqueFd> connect_unix(const std::string& path, const char* what) {
     usable = "/proc/self/fd/" + std::to_string(opened.get());
   }
   std::memcpy(address.sun_path, usable.c_str(), usable.size() + 1);
-  // SAFETY: the sockets interface takes every address family through this one type.
-  if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    return fail_errno(errno, "connect to " + noun);
+  // The caller starts whoever listens right before us, and we are quick: it gets some moments.
+  for (int left = kConnectTries;; --left) {
+    // SAFETY: the sockets interface takes every address family through this one type.
+    if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
+      return socket;
+    }
+    if ((errno != ENOENT && errno != ECONNREFUSED) || left == 0) {
+      return fail_errno(errno, "connect to " + noun);
+    }
+    usleep(kConnectPauseUs);
   }
-  return socket;
 }
 
 Result<void> send_console(UniqueFd socket, const UniqueFd& master) {

@@ -20,6 +20,7 @@ constexpr Option kOptions[] = {
 Result<void> do_create(Context& context, const LaunchOptions& line, const std::string& id) {
   TRY_ASSIGN(Launch launch, prepare_launch(context, line, /*detached=*/true));
   TRY_ASSIGN(Runtime * runtime, context.runtime(CreateRoot::kYes));
+  TRY(add_notify(launch, *runtime, id));
   const Stdio stdio = detached_stdio(launch.console);
   TRY_ASSIGN(const Created created, runtime->create(id, launch.bundle, stdio, launch.options));
   for (const std::string& warning : created.warnings) context.log().warning(warning);

@@ -46,20 +46,27 @@ void Foreground::take_signals(const Process& process, Children& children) {
   }
 }
 
-Result<ExitStatus> Foreground::wait(const Process& process, Children& children) {
+Result<ExitStatus> Foreground::wait(const Process& process, Children& children,
+                                    Notify* notify) {
   for (;;) {
-    pollfd polled[2 + TerminalRelay::kPolled] = {{process.pidfd.get(), POLLIN, 0},
-                                                 {signals_.get(), POLLIN, 0}};
+    constexpr size_t kOwn = 3;
+    pollfd polled[kOwn + TerminalRelay::kPolled] = {
+        {process.pidfd.get(), POLLIN, 0},
+        {signals_.get(), POLLIN, 0},
+        {notify != nullptr ? notify->fd() : -1, POLLIN, 0}};
     pollfd relay[TerminalRelay::kPolled];
     terminal_.fill(relay);
-    for (size_t i = 0; i < TerminalRelay::kPolled; ++i) polled[2 + i] = relay[i];
-    const nfds_t count = terminal_.attached() ? 2 + TerminalRelay::kPolled : 2;
+    for (size_t i = 0; i < TerminalRelay::kPolled; ++i) polled[kOwn + i] = relay[i];
+    const nfds_t count = terminal_.attached() ? kOwn + TerminalRelay::kPolled : kOwn;
     if (poll(polled, count, -1) < 0) {
       if (errno == EINTR) continue;
       return fail_errno(errno, "poll");
     }
-    for (size_t i = 0; i < TerminalRelay::kPolled; ++i) relay[i].revents = polled[2 + i].revents;
+    for (size_t i = 0; i < TerminalRelay::kPolled; ++i) {
+      relay[i].revents = polled[kOwn + i].revents;
+    }
     if (terminal_.attached()) terminal_.move(relay);
+    if (polled[2].revents != 0) static_cast<void>(notify->take(getpid()));
     if (polled[1].revents != 0) take_signals(process, children);
     if (polled[0].revents != 0) break;
   }

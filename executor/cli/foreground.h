@@ -5,6 +5,7 @@
 
 #include "executor/base/process.h"
 #include "executor/cli/console.h"
+#include "executor/cli/notify.h"
 
 namespace amphora::cli {
 
@@ -16,7 +17,8 @@ class Foreground {
   Result<void> prepare(Subreaper subreaper);
   TerminalRelay& terminal() noexcept { return terminal_; }
   /// Forwards signals and copies the terminal until the process has ended; reaps it.
-  Result<ExitStatus> wait(const Process& process, Children& children);
+  /// `notify` (may be null) is passed on meanwhile; we are the service's main process then.
+  Result<ExitStatus> wait(const Process& process, Children& children, Notify* notify = nullptr);
 
  private:
   void take_signals(const Process& process, Children& children);

@@ -96,6 +96,14 @@ Result<Launch> prepare_launch(Context& context, const LaunchOptions& line, bool 
   return launch;
 }
 
+Result<void> add_notify(Launch& launch, Runtime& runtime, const std::string& id) {
+  launch.notify = Notify::from_environment();
+  if (!launch.notify) return {};
+  TRY_ASSIGN(const std::string root, absolute(runtime.store().root()));
+  launch.notify->add_to(launch.options, root, id, launch.options.start_now);
+  return {};
+}
+
 Error without_noun(Error&& error, const std::string& noun) {
   if (!error.what().starts_with(noun)) return std::move(error);
   return Error(error.code(), error.what().substr(noun.size()));

@@ -11,6 +11,7 @@
 #include "executor/base/fd.h"
 #include "executor/base/process.h"
 #include "executor/cli/context.h"
+#include "executor/cli/notify.h"
 #include "executor/runtime/runtime.h"
 
 namespace amphora::cli {
@@ -43,8 +44,11 @@ struct Launch {
   std::string bundle;
   CreateOptions options;
   UniqueFd console, pidfd_socket;  ///< connected; empty: not asked for
+  std::optional<Notify> notify;
 };
 Result<Launch> prepare_launch(Context& context, const LaunchOptions& line, bool detached);
+/// Adds the notify socket where the service manager asked for one. `launch` must stay where it is.
+Result<void> add_notify(Launch& launch, Runtime& runtime, const std::string& id);
 
 /// The error without the noun that the runtime put first ("create web: "): the command says in runc's
 /// words what failed, which its callers grep for, and the id stood on the command line.

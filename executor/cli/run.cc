@@ -60,6 +60,7 @@ Result<int> do_run(Context& context, const LaunchOptions& line, const std::strin
   }
   launch.options.start_now = true;
   TRY_ASSIGN(Runtime * runtime, context.runtime(CreateRoot::kYes));
+  TRY(add_notify(launch, *runtime, id));
   TRY_ASSIGN(Created created, runtime->create(id, launch.bundle, stdio, launch.options));
   Undo undo(*runtime, id);
   for (const std::string& warning : created.warnings) context.log().warning(warning);
@@ -67,9 +68,11 @@ Result<int> do_run(Context& context, const LaunchOptions& line, const std::strin
   if (launch.pidfd_socket) TRY(send_pidfd(launch.pidfd_socket, "standard", created.init));
   if (line.detach) {
     undo.keep();
+    if (launch.notify) TRY(launch.notify->wait_ready(created.init));
     return 0;
   }
-  TRY_ASSIGN(const ExitStatus status, foreground.wait(created.init, context.children()));
+  Notify* const notify = launch.notify ? &*launch.notify : nullptr;
+  TRY_ASSIGN(const ExitStatus status, foreground.wait(created.init, context.children(), notify));
   undo.keep();
   TRY(clean_up(context, *runtime, line, id, created, status));
   return status.code();

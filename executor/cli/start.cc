@@ -1,14 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora start: lets a created container's program run.
 #include "executor/cli/command.h"
+#include "executor/cli/notify.h"
 #include "executor/runtime/runtime.h"
 
 namespace amphora::cli {
 namespace {
 
+/// With a service manager that waits for readiness, start returns when the container has said so.
+Result<void> start_and_wait(Runtime& runtime, const std::string& id, Notify& notify) {
+  TRY_ASSIGN(const Runtime::Report before, runtime.state(id));
+  bool bound = false;
+  if (before.status == oci::Status::kCreated) {
+    TRY_ASSIGN(const Entry entry, runtime.store().peek(id));
+    TRY_ASSIGN(bound, notify.bind(entry.dir_fd()));
+  }
+  auto init = find_process(before.state.pid, before.state.start_time);
+  TRY(runtime.start(id));
+  return bound && init ? notify.wait_ready(*init) : Result<void>();
+}
+
 Result<int> start(Context& context, const NoOptions&, Arguments arguments) {
   TRY_ASSIGN(Runtime * runtime, context.runtime());
-  TRY(runtime->start(arguments[0]));
+  if (auto notify = Notify::from_environment()) {
+    TRY(start_and_wait(*runtime, arguments[0], *notify));
+  } else {
+    TRY(runtime->start(arguments[0]));
+  }
   return 0;
 }
 
