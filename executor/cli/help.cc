@@ -61,8 +61,10 @@ std::string global_help(const char* program_name, std::span<const Command* const
                         std::span<const Option> options) {
   std::string out = "NAME:\n   ";
   out.append(program_name)
+      .append(std::string_view(program_name) == "runc" ? " - Open Container Initiative runtime"
+                                                       : " - container runtime")
       .append(
-          " - container runtime for native and WebAssembly programs\n\n"
+          " for native and WebAssembly programs\n\n"
           "It runs bundles of the Open Container Initiative: a directory with a config.json\n"
           "and a root filesystem. Whether the program in it is native or WebAssembly is read\n"
           "from its bytes. The command line is runc's.\n\n    # ");

@@ -13,14 +13,17 @@
 #include "executor/cli/command.h"
 #include "executor/cli/early_seal.h"
 #include "executor/cli/help.h"
+#include "executor/cli/manual.h"
 #include "executor/cli/output.h"
 
 namespace amphora::cli {
 namespace {
 
+extern const Command kManCommand, kCompletionCommand;
+
 constexpr const Command* kCommands[] = {
-    &kCheckpointCommand, &kCreateCommand,   &kDeleteCommand,  &kDetectCommand, &kEventsCommand,
-    &kExecCommand,       &kFeaturesCommand, &kKillCommand,    &kListCommand,   &kPauseCommand,
+    &kCheckpointCommand, &kCompletionCommand, &kCreateCommand,   &kDeleteCommand,  &kDetectCommand, &kEventsCommand,
+    &kExecCommand,       &kFeaturesCommand, &kKillCommand,    &kListCommand,   &kManCommand, &kPauseCommand,
     &kPlanCommand,       &kPsCommand,       &kRestoreCommand, &kResumeCommand, &kRunCommand,
     &kSpecCommand,       &kStartCommand,    &kStateCommand,   &kUpdateCommand,
 };
@@ -87,6 +90,43 @@ Result<int> help_verb(Context& context, Arguments words) {
   TRY(print(command_help(context.name(), *command)));
   return 0;
 }
+
+struct Nothing {};
+
+Result<int> print_manual(Context&, const Nothing&, Arguments) {
+  TRY(print(manual_page({"amphora", kCommands, kGlobalOptions})));
+  return 0;
+}
+
+Result<int> print_completion(Context&, const Nothing&, Arguments arguments) {
+  const auto script = completion_script({"amphora", kCommands, kGlobalOptions}, arguments[0]);
+  if (!script) {
+    return fail(Errc::kInvalid, std::string("no completion for shell \"") + arguments[0] +
+                                    "\": there are bash, zsh and fish");
+  }
+  TRY(print(*script));
+  return 0;
+}
+
+/// Here and not in files of their own: they need the list that they are in.
+constexpr Command kManCommand = {
+    .name = "man",
+    .summary = "print the manual page",
+    .usage = "",
+    .description = "In roff's man macros: amphora man | man -l -",
+    .options = {},
+    .run = &verb<Nothing, &print_manual>,
+};
+constexpr Command kCompletionCommand = {
+    .name = "completion",
+    .summary = "print a shell's completion script",
+    .usage = "bash|zsh|fish",
+    .description = "",
+    .options = {},
+    .min_arguments = 1,
+    .max_arguments = 1,
+    .run = &verb<Nothing, &print_completion>,
+};
 
 int report(Context& context, const Error& error, int code) {
   context.log().fatal(error.what());
