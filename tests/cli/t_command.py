@@ -74,7 +74,7 @@ def test_pid_file_is_from_the_callers_directory(lab):
     elsewhere = f"{path}/elsewhere"
     os.makedirs(elsewhere)
     done = subprocess.run([cli.name, "--root", cli.root, "create", "-b", path, "--pid-file", "pid", id],
-                          cwd=elsewhere, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          cwd=elsewhere, env=lab.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL, timeout=30, check=False)
     equal(done.returncode, 0)
     with open(f"{elsewhere}/pid", encoding="ascii") as f:
@@ -99,7 +99,7 @@ def test_console_socket(lab):
     def wants_terminal(spec):
         spec["process"]["terminal"] = True
         spec["process"]["consoleSize"] = {"height": 31, "width": 97}
-    id, path = cli.bundle("sh", "-c", "stty size; tty; sleep 1000", change=wants_terminal)
+    id, path = cli.bundle("sh", "-c", "stty size; stty size < /dev/console; sleep 1000", change=wants_terminal)
     r = cli.detached("run", "-d", "-b", path, id)
     equal(r.code, 1, "a terminal without a socket")
     contains(r.err, "without setting console socket")
@@ -115,9 +115,9 @@ def test_console_socket(lab):
     def read_on():
         nonlocal seen
         seen += os.read(master, 4096)
-        return b"/dev/" in seen and seen.count(b"\n") >= 2
+        return seen.count(b"\n") >= 2
     eventually(read_on, 5, "the program's two lines")
-    equal(seen.replace(b"\r", b"").split(b"\n")[:2], [b"31 97", b"/dev/console"])
+    equal(seen.replace(b"\r", b"").split(b"\n")[:2], [b"31 97", b"31 97"])
     os.close(master)
     cli.end(id)
     id, path = cli.bundle("/bin/demo", "pause")
@@ -133,7 +133,8 @@ def test_preserved_descriptors(lab):
     def run(fds, env, *options):
         words = [cli.name, "--root", cli.root, "run", *options, "-b", path, id]
         shell = "".join(f"exec {fd}</dev/null; " for fd in fds) + env + "exec " + " ".join(words)
-        return subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=30, env=lab.env,
+                              check=False)
     done = run((3, 4), "", "--preserve-fds", "2")
     equal(done.returncode, 0, done.stderr)
     equal(done.stdout.split("\n")[0].split(), ["0", "1", "2", "3", "4", "5"], "5 is ls's own directory")
