@@ -18,7 +18,8 @@ Error Error::from_errno(int err, std::string_view call) {
   const char* const words = strerror_r(err, buffer, sizeof buffer);
   // As Go prints them: podman and CRI-O look for "no such file or directory" and "permission denied",
   // in this case of letters. A few begin with an abbreviation ("RPC struct is bad"), which stays.
-  const bool abbreviation = words[0] != 0 && std::isupper(static_cast<unsigned char>(words[1])) != 0;
+  const bool abbreviation =
+      words[0] != 0 && std::isupper(static_cast<unsigned char>(words[1])) != 0;
   if (abbreviation) {
     text += words;
   } else if (words[0] != 0) {

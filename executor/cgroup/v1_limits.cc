@@ -270,10 +270,11 @@ Result<void> Limits::rdma(const std::map<std::string, oci::RdmaLimit>& limits) {
 Result<void> write_v1_limits(const V1Cgroup& cgroup, const oci::Resources& resources,
                              Writer& writer, std::vector<std::string>& warnings) {
   if (!resources.unified.empty()) {
-    return fail(Errc::kInvalid,
-                fmt::format("invalid configuration: unified resource \"{}\" can't be set: this host "
-                            "uses cgroup v1",
-                            resources.unified.begin()->first));
+    return fail(
+        Errc::kInvalid,
+        fmt::format("invalid configuration: unified resource \"{}\" can't be set: this host "
+                    "uses cgroup v1",
+                    resources.unified.begin()->first));
   }
   Limits limits(cgroup, writer, warnings);
   if (resources.cpu) {

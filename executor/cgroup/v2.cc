@@ -17,8 +17,8 @@
 #include "executor/cgroup/convert.h"
 #include "executor/cgroup/device_rules.h"
 #include "executor/cgroup/signal.h"
-#include "executor/cgroup/sub_groups.h"
 #include "executor/cgroup/stats.h"
+#include "executor/cgroup/sub_groups.h"
 #include "executor/cgroup/unified.h"
 
 namespace amphora::cgroup {

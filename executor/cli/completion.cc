@@ -56,8 +56,8 @@ std::string bash_script(const CommandLine& line) {
   std::string verbs, cases;
   for (const Command* command : shown(line)) {
     verbs.append(command->name).append(" ");
-    cases += "    " + std::string(command->name) + ") words=" +
-             in_single_quotes(option_words(command->options) + " --help") +
+    cases += "    " + std::string(command->name) +
+             ") words=" + in_single_quotes(option_words(command->options) + " --help") +
              "; ids=" + (takes_id(*command) ? "1" : "") + " ;;\n";
   }
   return "# bash completion for " + name + "; made by `" + name + " completion bash`\n_" + name +
@@ -65,7 +65,8 @@ std::string bash_script(const CommandLine& line) {
          "  for ((i = 1; i < COMP_CWORD; i++)); do\n    case ${COMP_WORDS[i]} in\n"
          "      --root) root=(--root \"${COMP_WORDS[++i]}\") ;;\n      " +
          or_list(option_words(line.options, true)) +
-         ") i=$((i + 1)) ;;\n      -*) ;;\n      *) verb=${COMP_WORDS[i]}; break ;;\n    esac\n  done\n"
+         ") i=$((i + 1)) ;;\n      -*) ;;\n      *) verb=${COMP_WORDS[i]}; break ;;\n    esac\n  "
+         "done\n"
          "  case $verb in\n    '') words=" +
          in_single_quotes(verbs + "help " + option_words(line.options) + " --help") + " ;;\n" +
          cases +
@@ -73,7 +74,8 @@ std::string bash_script(const CommandLine& line) {
          "    words=\n    [[ $ids ]] && words=$(" +
          name +
          " \"${root[@]}\" list -q 2>/dev/null)\n  fi\n"
-         "  mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n}\ncomplete -o default -F _" +
+         "  mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n}\ncomplete -o default -F "
+         "_" +
          name + " " + name + "\n";
 }
 
@@ -81,8 +83,8 @@ std::string zsh_options(std::span<const Option> options) {
   std::string out;
   for (const Option& row : options) {
     if (row.help == nullptr) continue;
-    const std::string tail = "[" + for_zsh(row.help) + "]" +
-                             (row.takes == Takes::kValue ? ":value:_files" : "");
+    const std::string tail =
+        "[" + for_zsh(row.help) + "]" + (row.takes == Takes::kValue ? ":value:_files" : "");
     out += " \\\n      " + in_single_quotes(std::string("*--") + row.name + tail);
     if (row.alias != 0) out += " " + in_single_quotes(std::string("*-") + row.alias + tail);
   }
@@ -93,8 +95,8 @@ std::string zsh_script(const CommandLine& line) {
   const std::string name = line.program;
   std::string verbs, cases;
   for (const Command* command : shown(line)) {
-    verbs += "\n    " + in_single_quotes(std::string(command->name) + ":" +
-                                         for_zsh(command->summary));
+    verbs +=
+        "\n    " + in_single_quotes(std::string(command->name) + ":" + for_zsh(command->summary));
     cases += "    (" + std::string(command->name) + ") _arguments" + zsh_options(command->options) +
              " \\\n      " +
              (takes_id(*command) ? "'*:container:($(" + name + " list -q 2>/dev/null))'"
@@ -104,7 +106,8 @@ std::string zsh_script(const CommandLine& line) {
   return "#compdef " + name + "\n# made by `" + name + " completion zsh`\n_" + name +
          "() {\n  local state line\n  local -a verbs\n  verbs=(" + verbs +
          "\n    'help:show help')\n  _arguments -C" + zsh_options(line.options) +
-         " \\\n      '1: :->verb' '*:: :->rest'\n  case $state in\n  (verb) _describe command verbs ;;\n"
+         " \\\n      '1: :->verb' '*:: :->rest'\n  case $state in\n  (verb) _describe command "
+         "verbs ;;\n"
          "  (rest)\n    case $words[1] in\n" +
          cases + "    esac ;;\n  esac\n}\n_" + name + " \"$@\"\n";
 }
@@ -128,8 +131,8 @@ std::string fish_script(const CommandLine& line) {
   out += fish_options(first, line.options);
   for (const Command* command : shown(line)) {
     out += first + " -f -a " + command->name + " -d " + in_single_quotes(command->summary) + "\n";
-    const std::string seen = "complete -c " + name + " -n '__fish_seen_subcommand_from " +
-                             command->name + "'";
+    const std::string seen =
+        "complete -c " + name + " -n '__fish_seen_subcommand_from " + command->name + "'";
     out += fish_options(seen, command->options);
     if (takes_id(*command)) out += seen + " -f -a '(" + name + " list -q 2>/dev/null)'\n";
   }

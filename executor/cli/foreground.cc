@@ -46,8 +46,7 @@ void Foreground::take_signals(const Process& process, Children& children) {
   }
 }
 
-Result<ExitStatus> Foreground::wait(const Process& process, Children& children,
-                                    Notify* notify) {
+Result<ExitStatus> Foreground::wait(const Process& process, Children& children, Notify* notify) {
   for (;;) {
     constexpr size_t kOwn = 3;
     pollfd polled[kOwn + TerminalRelay::kPolled] = {

@@ -55,23 +55,26 @@ std::string verb_section(const Command& command) {
 
 std::string manual_page(const CommandLine& line) {
   const std::string name = line.program;
-  std::string out = ".TH AMPHORA 1 \"\" \"" + name + " " AMPHORA_VERSION "\"\n.SH NAME\n" + name +
-                    " \\- container runtime for native and WebAssembly programs\n.SH SYNOPSIS\n.B " +
-                    name +
-                    "\n[global options] command [command options] [arguments...]\n.SH DESCRIPTION\n"
-                    "Runs bundles of the Open Container Initiative: a directory with a config.json and a "
-                    "root filesystem. Whether the program in it is native or WebAssembly is read from its "
-                    "bytes. The command line is runc's.\n.PP\nOptions may be written with one dash or "
-                    "two; a value follows as the next word or behind \"=\".\n.SH GLOBAL OPTIONS\n";
+  std::string out =
+      ".TH AMPHORA 1 \"\" \"" + name + " " AMPHORA_VERSION "\"\n.SH NAME\n" + name +
+      " \\- container runtime for native and WebAssembly programs\n.SH SYNOPSIS\n.B " + name +
+      "\n[global options] command [command options] [arguments...]\n.SH DESCRIPTION\n"
+      "Runs bundles of the Open Container Initiative: a directory with a config.json and a "
+      "root filesystem. Whether the program in it is native or WebAssembly is read from its "
+      "bytes. The command line is runc's.\n.PP\nOptions may be written with one dash or "
+      "two; a value follows as the next word or behind \"=\".\n.SH GLOBAL OPTIONS\n";
   out += option_items(line.options);
   out += ".TP\n\\fB\\-\\-help, \\-h\\fR\nshow help\n.SH COMMANDS\n";
   for (const Command* command : line.commands) {
     if (!command->hidden) out += verb_section(*command);
   }
   out +=
-      ".SH EXIT STATUS\nThe program's own for run and exec in the foreground, 128 and the signal when one "
-      "ended it; 255 when exec could not start it; 3 for an unknown command; 1 for everything else.\n"
-      ".SH FILES\n.TP\n.I /run/amphora\nstate of root's containers\n.TP\n.I $XDG_RUNTIME_DIR/amphora\n"
+      ".SH EXIT STATUS\nThe program's own for run and exec in the foreground, 128 and the signal "
+      "when one "
+      "ended it; 255 when exec could not start it; 3 for an unknown command; 1 for everything "
+      "else.\n"
+      ".SH FILES\n.TP\n.I /run/amphora\nstate of root's containers\n.TP\n.I "
+      "$XDG_RUNTIME_DIR/amphora\n"
       "state of who is not root\n.SH SEE ALSO\n.BR runc (8),\n.BR containerd (8)\n";
   return out;
 }

@@ -24,9 +24,9 @@ constexpr char kSocket[] = "notify/notify.sock";
 constexpr char kInside[] = "/run/notify";
 constexpr int kBarrierMs = 30000;
 
-constexpr std::string_view kAllowed[] = {"READY=",    "STATUS=",         "RELOADING=",
-                                         "STOPPING=", "MONOTONIC_USEC=", "ERRNO=",
-                                         "WATCHDOG=", "EXTEND_TIMEOUT_USEC="};
+constexpr std::string_view kAllowed[] = {
+    "READY=",          "STATUS=", "RELOADING=", "STOPPING=",
+    "MONOTONIC_USEC=", "ERRNO=",  "WATCHDOG=",  "EXTEND_TIMEOUT_USEC="};
 
 bool allowed(std::string_view line) {
   for (const std::string_view word : kAllowed) {

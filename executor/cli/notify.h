@@ -25,7 +25,8 @@ class Notify {
 
   /// For create and run: the directory made in the state directory, its mount and $NOTIFY_SOCKET. `root`
   /// is the state root, absolute.
-  void add_to(CreateOptions& options, const std::string& root, const std::string& id, bool bind_now);
+  void add_to(CreateOptions& options, const std::string& root, const std::string& id,
+              bool bind_now);
   /// Binds the socket below the state directory; false when the container was made without one.
   Result<bool> bind(int state_dir_fd);
 
