@@ -31,8 +31,13 @@ struct PidsStats {
 };
 struct CpuStats {  // nanoseconds, whatever the version
   uint64_t usage = 0, user = 0, system = 0;
-  std::vector<uint64_t> per_cpu;  // v1 only
+  std::vector<uint64_t> per_cpu, per_cpu_kernel, per_cpu_user;  // v1 only
   uint64_t periods = 0, throttled_periods = 0, throttled_time = 0, bursts = 0, burst_time = 0;
+};
+struct CpusetStats {
+  std::vector<uint16_t> cpus,
+      mems;  // one by one, as in "0-2,5"; what is effective where the own is empty
+  std::map<std::string, int64_t> flags;  // v1: the other files, by their names without "cpuset."
 };
 struct MemoryEntry {
   uint64_t usage = 0, limit = 0, max = 0, failcnt = 0;
@@ -73,6 +78,7 @@ struct Stats {
   bool v2 = false;
   std::optional<PidsStats> pids;
   std::optional<CpuStats> cpu;
+  std::optional<CpusetStats> cpuset;
   std::optional<MemoryStats> memory;
   std::optional<OomEvents> oom;
   std::optional<IoStats> io;

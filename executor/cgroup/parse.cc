@@ -144,4 +144,23 @@ OomEvents parse_memory_events(std::string_view text) {
   return events;
 }
 
+std::vector<uint16_t> parse_list(std::string_view text) {
+  std::vector<uint16_t> out;
+  for (text = trim(text); !text.empty();) {
+    const size_t comma = text.find(',');
+    const std::string_view part = text.substr(0, comma);
+    text.remove_prefix(comma == std::string_view::npos ? text.size() : comma + 1);
+    const size_t dash = part.find('-');
+    uint64_t first = 0;
+    if (!parse_number(part.substr(0, dash), first) || first > UINT16_MAX) return out;
+    uint64_t last = first;
+    if (dash != std::string_view::npos &&
+        (!parse_number(part.substr(dash + 1), last) || last > UINT16_MAX)) {
+      return out;
+    }
+    for (; first <= last; ++first) out.push_back(static_cast<uint16_t>(first));
+  }
+  return out;
+}
+
 }  // namespace amphora::cgroup

@@ -28,4 +28,7 @@ Pressure parse_pressure(std::string_view text);
 std::vector<RdmaEntry> parse_rdma(std::string_view text);
 OomEvents parse_memory_events(std::string_view text);
 
+/// "0-2,5" one by one; what is no such list gives what was read of it.
+std::vector<uint16_t> parse_list(std::string_view text);
+
 }  // namespace amphora::cgroup

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Numbers from cgroup v1 files. What is absent is left out: a stats call never fails for a file.
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <string>
@@ -55,6 +56,31 @@ MemoryStats memory_stats(const std::string& dir, OomEvents& oom) {
   return stats;
 }
 
+/// "cpu user system" and then a line for each CPU.
+void split_per_cpu(std::string_view text, CpuStats& stats) {
+  for (bool heading = true; !text.empty(); heading = false) {
+    const size_t end = text.find('\n');
+    const auto numbers = parse_numbers(text.substr(0, end));
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    if (heading || numbers.size() != 3) continue;
+    stats.per_cpu_user.push_back(numbers[1]);
+    stats.per_cpu_kernel.push_back(numbers[2]);
+  }
+}
+
+CpusetStats cpuset_stats(const std::string& dir) {
+  CpusetStats stats;
+  stats.cpus = parse_list(text_or_empty(dir, "cpuset.cpus"));
+  stats.mems = parse_list(text_or_empty(dir, "cpuset.mems"));
+  for (const char* name : {"cpu_exclusive", "mem_hardwall", "mem_exclusive", "memory_migrate",
+                           "memory_spread_page", "memory_spread_slab", "memory_pressure",
+                           "sched_load_balance", "sched_relax_domain_level"}) {
+    const std::string text = text_or_empty(dir, std::string("cpuset.") + name);
+    stats.flags[name] = strtoll(text.c_str(), nullptr, 10);
+  }
+  return stats;
+}
+
 CpuStats cpu_stats(const V1Cgroup& cgroup) {
   CpuStats stats;
   if (const Location* location = cgroup.find("cpuacct")) {
@@ -66,6 +92,7 @@ CpuStats cpu_stats(const V1Cgroup& cgroup) {
     stats.user = keyed_number(split, "user") * (kNanoseconds / ticks);
     stats.system = keyed_number(split, "system") * (kNanoseconds / ticks);
     stats.per_cpu = parse_numbers(text_or_empty(dir, "cpuacct.usage_percpu"));
+    split_per_cpu(text_or_empty(dir, "cpuacct.usage_all"), stats);
   }
   if (const Location* location = cgroup.find("cpu")) {
     const std::string text = text_or_empty(location->dir(), "cpu.stat");
@@ -113,6 +140,9 @@ Result<Stats> stats_v1(const V1Cgroup& cgroup) {
   }
   if (cgroup.find("cpu") != nullptr || cgroup.find("cpuacct") != nullptr) {
     stats.cpu = cpu_stats(cgroup);
+  }
+  if (const Location* location = cgroup.find("cpuset")) {
+    stats.cpuset = cpuset_stats(location->dir());
   }
   if (const Location* location = cgroup.find("memory")) {
     stats.oom.emplace();

@@ -121,6 +121,12 @@ Result<Stats> stats_v2(const std::string& dir) {
     stats.rdma_limit = parse_rdma(read_value(dir, "rdma.max").value_or(std::string()));
   }
   stats.hugetlb = hugetlb_stats_v2(dir);
+  if (const auto cpus = read_value(dir, "cpuset.cpus.effective")) {
+    stats.cpuset.emplace().cpus = parse_list(*cpus);
+    if (const auto mems = read_value(dir, "cpuset.mems.effective")) {
+      stats.cpuset->mems = parse_list(*mems);
+    }
+  }
   stats.cpu_pressure = pressure(dir, "cpu.pressure");
   stats.memory_pressure = pressure(dir, "memory.pressure");
   stats.io_pressure = pressure(dir, "io.pressure");

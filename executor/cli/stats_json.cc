@@ -15,15 +15,55 @@ void number_unless_zero(JsonWriter& json, const char* name, uint64_t value) {
   if (value != 0) json.number(name, value);
 }
 
-void write_cpu(JsonWriter& json, const cgroup::CpuStats& cpu) {
+void write_numbers(JsonWriter& json, const char* name, const auto& numbers) {
+  if (numbers.empty()) return;
+  json.open(name, '[');
+  for (const uint64_t value : numbers) json.number("", value);
+  json.close(']');
+}
+
+/// No line of a kernel without pressure accounting.
+void write_pressure(JsonWriter& json, const std::optional<cgroup::Pressure>& pressure) {
+  if (!pressure) return;
+  json.open("psi", '{');
+  const auto line = [&json](const char* name, const cgroup::PressureLine& values) {
+    json.open(name, '{');
+    json.real("avg10", values.avg10);
+    json.real("avg60", values.avg60);
+    json.real("avg300", values.avg300);
+    json.number("total", values.total);
+    json.close('}');
+  };
+  line("some", pressure->some);
+  line("full", pressure->full);
+  json.close('}');
+}
+
+void write_cpuset(JsonWriter& json, const cgroup::CpusetStats& cpuset) {
+  json.open("cpuset", '{');
+  const auto flag = [&](const char* name) {
+    const auto found = cpuset.flags.find(name);
+    json.number(name, found == cpuset.flags.end() ? int64_t{0} : found->second);
+  };
+  write_numbers(json, "cpus", cpuset.cpus);
+  flag("cpu_exclusive");
+  write_numbers(json, "mems", cpuset.mems);
+  for (const char* name : {"mem_hardwall", "mem_exclusive", "memory_migrate", "memory_spread_page",
+                           "memory_spread_slab", "memory_pressure", "sched_load_balance",
+                           "sched_relax_domain_level"}) {
+    flag(name);
+  }
+  json.close('}');
+}
+
+void write_cpu(JsonWriter& json, const cgroup::CpuStats& cpu,
+               const std::optional<cgroup::Pressure>& pressure) {
   json.open("cpu", '{');
   json.open("usage", '{');
   number_unless_zero(json, "total", cpu.usage);
-  if (!cpu.per_cpu.empty()) {
-    json.open("percpu", '[');
-    for (const uint64_t value : cpu.per_cpu) json.number("", value);
-    json.close(']');
-  }
+  write_numbers(json, "percpu", cpu.per_cpu);
+  write_numbers(json, "percpu_kernel", cpu.per_cpu_kernel);
+  write_numbers(json, "percpu_user", cpu.per_cpu_user);
   json.number("kernel", cpu.system);
   json.number("user", cpu.user);
   json.close('}');
@@ -32,6 +72,7 @@ void write_cpu(JsonWriter& json, const cgroup::CpuStats& cpu) {
   number_unless_zero(json, "throttledPeriods", cpu.throttled_periods);
   number_unless_zero(json, "throttledTime", cpu.throttled_time);
   json.close('}');
+  write_pressure(json, pressure);
   json.close('}');
 }
 
@@ -56,7 +97,8 @@ cgroup::MemoryEntry with_memory(const cgroup::MemoryStats& memory) {
   return both;
 }
 
-void write_memory(JsonWriter& json, const cgroup::MemoryStats& memory, bool v2) {
+void write_memory(JsonWriter& json, const cgroup::MemoryStats& memory, const cgroup::Stats& all) {
+  const bool v2 = all.v2;
   json.open("memory", '{');
   const auto cache = memory.stat.find(v2 ? "file" : "cache");
   if (cache != memory.stat.end()) number_unless_zero(json, "cache", cache->second);
@@ -69,6 +111,7 @@ void write_memory(JsonWriter& json, const cgroup::MemoryStats& memory, bool v2) 
     for (const auto& [name, value] : memory.stat) json.number(name, value);
     json.close('}');
   }
+  write_pressure(json, all.memory_pressure);
   json.close('}');
 }
 
@@ -94,7 +137,8 @@ void write_io_list(JsonWriter& json, const char* name, const std::vector<cgroup:
   json.close(']');
 }
 
-void write_io(JsonWriter& json, const cgroup::IoStats& io) {
+void write_io(JsonWriter& json, const cgroup::IoStats& io,
+              const std::optional<cgroup::Pressure>& pressure) {
   json.open("blkio", '{');
   write_io_list(json, "ioServiceBytesRecursive", io.service_bytes);
   write_io_list(json, "ioServicedRecursive", io.serviced);
@@ -104,6 +148,7 @@ void write_io(JsonWriter& json, const cgroup::IoStats& io) {
   write_io_list(json, "ioMergedRecursive", io.merged);
   write_io_list(json, "ioTimeRecursive", io.time);
   write_io_list(json, "sectorsRecursive", io.sectors);
+  write_pressure(json, pressure);
   json.close('}');
 }
 
@@ -127,17 +172,16 @@ std::string stats_event(std::string_view id, const cgroup::Stats& stats) {
   json.text("type", "stats");
   json.text("id", id);
   json.open("data", '{');
-  write_cpu(json, stats.cpu.value_or(cgroup::CpuStats()));
-  json.open("cpuset", '{');
-  json.close('}');
-  write_memory(json, stats.memory.value_or(cgroup::MemoryStats()), stats.v2);
+  write_cpu(json, stats.cpu.value_or(cgroup::CpuStats()), stats.cpu_pressure);
+  write_cpuset(json, stats.cpuset.value_or(cgroup::CpusetStats()));
+  write_memory(json, stats.memory.value_or(cgroup::MemoryStats()), stats);
   write_pids(json, stats.pids.value_or(cgroup::PidsStats()));
-  write_io(json, stats.io.value_or(cgroup::IoStats()));
+  write_io(json, stats.io.value_or(cgroup::IoStats()), stats.io_pressure);
   write_hugetlb(json, stats.hugetlb);
   json.open("intel_rdt", '{');
   json.close('}');
-  json.open("network_interfaces", '[');
-  json.close(']');
+  // runc lists what its own configuration names there, which a bundle cannot: always null.
+  json.null("network_interfaces");
   json.close('}');
   json.close('}');
   return std::move(json).take();

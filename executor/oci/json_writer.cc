@@ -125,6 +125,16 @@ void JsonWriter::number(std::string_view name, uint64_t value) {
   fmt::format_to(std::back_inserter(out_), "{}", value);
 }
 
+void JsonWriter::real(std::string_view name, double value) {
+  begin(name);
+  fmt::format_to(std::back_inserter(out_), "{}", value);
+}
+
+void JsonWriter::null(std::string_view name) {
+  begin(name);
+  out_ += "null";
+}
+
 void JsonWriter::boolean(std::string_view name, bool value) {
   begin(name);
   out_ += value ? "true" : "false";

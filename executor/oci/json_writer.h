@@ -22,6 +22,8 @@ class JsonWriter {
   void text(std::string_view name, std::string_view value);
   void number(std::string_view name, int64_t value);
   void number(std::string_view name, uint64_t value);
+  void real(std::string_view name, double value);
+  void null(std::string_view name);
   void boolean(std::string_view name, bool value);
   void map(std::string_view name, const std::map<std::string, std::string>& values);
 

@@ -23,6 +23,12 @@ Result<void> wait_for_end(const Process& process) {
               "process " + std::to_string(process.pid) + " did not end within 10 s of SIGKILL");
 }
 
+/// Signals that are asked for to end a program. Before start, init is still ours, without handlers, and as
+/// pid 1 of its namespace the kernel tells it of SIGKILL only: there is no program yet that could decide.
+bool ends_by_default(int signal) {
+  return signal == SIGTERM || signal == SIGINT || signal == SIGHUP || signal == SIGQUIT;
+}
+
 }  // namespace
 
 Result<void> Runtime::kill(const std::string& id, int signal, All all) {
@@ -38,6 +44,9 @@ Result<void> Runtime::kill(const std::string& id, int signal, All all) {
     }
   }
   if (!init) return fail(Errc::kNotFound, "container not running");
+  if (runtime::status_of(entry, state) == oci::Status::kCreated && ends_by_default(signal)) {
+    signal = SIGKILL;
+  }
   TRY(send_signal(*init, signal));
   if (signal == SIGKILL) {
     // v1: a frozen process does not die before it is thawed.

@@ -262,3 +262,30 @@ def test_kill_ends_everybody_without_a_pid_namespace(lab):
         cli("kill", id, "KILL").ok()
         eventually(lambda: not os.path.exists(f"/proc/{other}"), 5, "the other process's end")
         cli("delete", id).ok()
+
+
+def test_a_created_container_ends_by_terminate(lab):
+    """Its init is pid 1 and has no handlers yet, so that the signal itself would be lost."""
+    for cli in clis(lab):
+        id = cli.create(*kind_args(NATIVE, "pause"))
+        cli("kill", id, "TERM").ok()
+        cli.until(id, "stopped")
+        cli("delete", id).ok()
+
+
+def test_events_have_what_runc_has(lab):
+    seen = {}
+    for cli in clis(lab):
+        id = cli.running(*kind_args(NATIVE, "pause"))
+        event = json.loads(cli("events", "--stats", id).ok().out)
+        equal((event["type"], event["id"]), ("stats", id), cli.name)
+        seen[cli.name] = event["data"]
+        cli.end(id)
+    runc, ours = (seen[name] for name in L.COMMANDS)
+    equal(sorted(set(runc) - set(ours)), [], "members")
+    for part in ("cpuset", "pids"):
+        equal(sorted(set(runc[part]) - set(ours[part])), [], part)
+    equal(ours["cpuset"], runc["cpuset"], "cpuset")
+    for member in ("percpu", "percpu_kernel", "percpu_user"):
+        usage = [len(data["cpu"]["usage"].get(member, ())) for data in (runc, ours)]
+        equal(usage[1], usage[0], member)

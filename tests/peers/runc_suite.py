@@ -76,7 +76,7 @@ def read_tap(text):
         match = re.match(r"(not )?ok \d+ (.*)$", line)
         if match:
             name, _, skip = match.group(2).partition(" # skip")
-            name = re.sub(r" in \d+m?s$", "", name)
+            name = re.sub(r" in \d+m?s$", "", name).strip()
             current = [("fail" if match.group(1) else "skip" if skip or "# skip" in line else "ok"), []]
             if current[0] == "skip":
                 current[1].append(skip.strip())
@@ -92,7 +92,7 @@ def run_file(tree, name, runtime, wanted=None):
         env.pop(key, None)
     enter = ENTER
     if wanted:
-        pattern = "|".join("^" + re.sub(r"([][\\.^$*+?(){}|])", r"\\\1", w) + "$" for w in wanted)
+        pattern = "|".join("^" + re.sub(r"([][\\.^$*+?(){}|])", r"\\\1", w) + " *$" for w in wanted)
         env["BATS_FILTER"] = pattern
         enter = enter.replace("bats --tap ", 'bats --tap -f \\"\\$BATS_FILTER\\" ')
     idle, keep_open = os.pipe()
@@ -127,7 +127,7 @@ def load_differences(path, suite):
                 which, rest = line.strip().split(" ", 1)
                 name, reason = rest.split(" = ", 1)
                 if which in ("all", suite.rsplit("-", 1)[-1]):
-                    known[name] = reason
+                    known[name.strip()] = reason
     return known
 
 

@@ -51,7 +51,7 @@ TEST_F(V1, AProcessIsPlacedInEveryHierarchyAndNothingStays) {
 
 TEST_F(V1, AChildCanPlaceItself) {
   Guard cgroup = made(default_linux(unique_path()));
-  auto join = cgroup->self_join({});
+  auto join = cgroup->self_join(0, {});
   ASSERT_TRUE(join) << join.error().what();
   EXPECT_EQ(join->tasks.size(), host_.hierarchies.size());
   Child child(

@@ -86,6 +86,13 @@ TEST(Parse, MemoryEvents) {
   EXPECT_EQ(events.oom_group_kill, 6u);
 }
 
+TEST(Parse, ListsOfCpus) {
+  EXPECT_EQ(parse_list("0-2,5\n"), (std::vector<uint16_t>{0, 1, 2, 5}));
+  EXPECT_EQ(parse_list("\n"), std::vector<uint16_t>());
+  EXPECT_EQ(parse_list("3,x"), std::vector<uint16_t>{3});
+  EXPECT_EQ(parse_list("0-70000"), std::vector<uint16_t>());
+}
+
 TEST(PageSize, NamesOfTheKernelAndOfTheSpec) {
   EXPECT_EQ(page_size_from_name("hugepages-64kB"), "64KB");
   EXPECT_EQ(page_size_from_name("hugepages-2048kB"), "2MB");

@@ -44,12 +44,15 @@ TEST(Ps, WantsAPidColumn) {
 TEST(Stats, AbsentControllersAreEmptyAndNoLimitIsLeftOut) {
   cgroup::Stats stats;
   stats.pids = cgroup::PidsStats{3, UINT64_MAX};
-  EXPECT_EQ(stats_event("web", stats),
-            R"({"type":"stats","id":"web","data":{"cpu":{"usage":{"kernel":0,"user":0},)"
-            R"("throttling":{}},"cpuset":{},"memory":{"usage":{"limit":0,"failcnt":0},)"
-            R"("swap":{"limit":0,"failcnt":0},"kernel":{"limit":0,"failcnt":0},)"
-            R"("kernelTCP":{"limit":0,"failcnt":0}},"pids":{"current":3},"blkio":{},)"
-            R"("hugetlb":{},"intel_rdt":{},"network_interfaces":[]}})");
+  EXPECT_EQ(
+      stats_event("web", stats),
+      R"({"type":"stats","id":"web","data":{"cpu":{"usage":{"kernel":0,"user":0},)"
+      R"("throttling":{}},"cpuset":{"cpu_exclusive":0,"mem_hardwall":0,"mem_exclusive":0,)"
+      R"("memory_migrate":0,"memory_spread_page":0,"memory_spread_slab":0,)"
+      R"("memory_pressure":0,"sched_load_balance":0,"sched_relax_domain_level":0},"memory":{"usage":{"limit":0,"failcnt":0},)"
+      R"("swap":{"limit":0,"failcnt":0},"kernel":{"limit":0,"failcnt":0},)"
+      R"("kernelTCP":{"limit":0,"failcnt":0}},"pids":{"current":3},"blkio":{},)"
+      R"("hugetlb":{},"intel_rdt":{},"network_interfaces":null}})");
   EXPECT_EQ(oom_event("web"), R"({"type":"oom","id":"web"})");
 }
 
@@ -58,7 +61,12 @@ TEST(Stats, NumbersStandWhereRuncHasThem) {
   stats.cpu.emplace();
   stats.cpu->usage = 10;
   stats.cpu->per_cpu = {4, 6};
+  stats.cpu->per_cpu_kernel = {1, 2};
+  stats.cpu->per_cpu_user = {3, 4};
   stats.cpu->throttled_time = 9;
+  stats.cpuset.emplace().cpus = {0, 1, 5};
+  stats.cpuset->flags = {{"sched_relax_domain_level", -1}};
+  stats.cpu_pressure.emplace().some = {0.5, 0, 0, 7};
   stats.memory.emplace();
   stats.memory->usage = {100, UINT64_MAX, 200, 1};
   stats.memory->stat = {{"cache", 5}, {"rss", 6}};
@@ -69,6 +77,12 @@ TEST(Stats, NumbersStandWhereRuncHasThem) {
   EXPECT_EQ(data["cpu"]["usage"]["total"], 10);
   EXPECT_EQ(data["cpu"]["usage"]["percpu"], (std::vector<int>{4, 6}));
   EXPECT_EQ(data["cpu"]["throttling"]["throttledTime"], 9);
+  EXPECT_EQ(data["cpu"]["usage"]["percpu_kernel"], (std::vector<int>{1, 2}));
+  EXPECT_EQ(data["cpu"]["usage"]["percpu_user"], (std::vector<int>{3, 4}));
+  EXPECT_EQ(data["cpu"]["psi"]["some"]["avg10"], 0.5);
+  EXPECT_EQ(data["cpu"]["psi"]["some"]["total"], 7);
+  EXPECT_EQ(data["cpuset"]["cpus"], (std::vector<int>{0, 1, 5}));
+  EXPECT_EQ(data["cpuset"]["sched_relax_domain_level"], -1);
   EXPECT_EQ(data["memory"]["cache"], 5);
   EXPECT_EQ(data["memory"]["usage"]["limit"], UINT64_MAX);
   EXPECT_EQ(data["memory"]["raw"]["rss"], 6);
