@@ -114,9 +114,9 @@ void write_linux(Document& out, const setup::Host& host, const setup::SeccompFea
   out.list("flags", setup::known_memory_policy_flags());
   out.close('}');
   out.open("mountExtensions", '{');
-  out.enabled("idmap", false);
+  out.enabled("idmap", true);
   out.close('}');
-  out.enabled("netDevices", false);
+  out.enabled("netDevices", true);
   out.close('}');
 }
 
@@ -129,13 +129,7 @@ std::string features_json(const setup::Host& host) {
   out.text("ociVersionMin", "1.0.0");
   out.text("ociVersionMax", kSpecVersion);
   out.list("hooks", kHooks);
-  // Parsed, so that the error can name them, and refused by the plan.
-  std::vector<std::string> options = setup::known_mount_options();
-  std::erase_if(options, [](const std::string& option) {
-    return option == "idmap" || option == "ridmap" || option == "tmpcopyup" ||
-           option == "copy-symlink";
-  });
-  out.list("mountOptions", options);
+  out.list("mountOptions", setup::known_mount_options());
   write_linux(out, host, seccomp);
   out.open("annotations", '{');
   out.text("io.github.seccomp.libseccomp.version", seccomp.libseccomp_version);

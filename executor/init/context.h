@@ -37,6 +37,7 @@ long resolve_or_make(const Walk& walk, const char* path, bool file, uint16_t ste
 // mounts.cc
 long attach_root(const Context& c, const Step& s) noexcept;
 long mount_fs(const Context& c, const Step& s) noexcept;
+long mount_over(const Context& c, const Step& s) noexcept;
 long bind(const Context& c, const Step& s) noexcept;
 long attach_in_dir(const Context& c, const Step& s) noexcept;
 long remount(const Context& c, const Step& s) noexcept;
@@ -45,6 +46,9 @@ long mask(const Context& c, const Step& s) noexcept;
 long readonly_path(const Context& c, const Step& s) noexcept;
 long remount_root(const Context& c, const Step& s) noexcept;
 long pivot(const Context& c, const Step& s) noexcept;
+// copy_tree.cc
+/// Copies what directory `from` holds into the empty directory `to`. 0 or -errno.
+long copy_tree(int from, int to) noexcept;
 // nodes.cc
 long enter_dir(const Context& c, const Step& s) noexcept;
 long device_node(const Context& c, const Step& s) noexcept;
@@ -71,8 +75,9 @@ long close_fds(const Context& c, const Step& s) noexcept;
 long exec(const Context& c, const Step& s) noexcept;
 long hook(const Context& c, const Step& s) noexcept;
 // handshake.cc
-/// Waits for kProceed; does not return when the parent is gone.
-long await_proceed(const Walk& walk) noexcept;
+/// Waits for kProceed from `where` (0: for the parent's own share); does not return when the parent is
+/// gone.
+long await_proceed(Walk& walk, int32_t where) noexcept;
 long await(const Context& c, const Step& s) noexcept;
 long rendezvous(const Context& c, const Step& s, uint16_t index) noexcept;
 long fork(const Context& c, const Step& s, uint16_t index) noexcept;

@@ -13,16 +13,24 @@
 
 namespace amphora::init {
 
-/// Waits for kProceed. The parent's end closed means that it gave up or died: so do we, and nothing
-/// is left behind.
-long await_proceed(const Walk& walk) noexcept {
-  Message message{};
-  long n = 0;
-  do {
-    n = call(SYS_read, walk.status_fd, &message, static_cast<uint64_t>(sizeof message));
-  } while (n == -EINTR);
-  if (n <= 0) call(SYS_exit_group, 127);
-  return message.kind == MessageKind::kProceed ? 0 : -EPROTO;
+/// The parent's end closed means that it gave up or died: so do we, and nothing is left behind. The
+/// parent tells of its own share whenever that is done, so such a message may come while we wait for
+/// an answer; it is counted, not taken for one.
+long await_proceed(Walk& walk, int32_t where) noexcept {
+  if (where == 0 && walk.early > 0) {
+    --walk.early;
+    return 0;
+  }
+  for (;;) {
+    Message message{};
+    const long n = call(SYS_read, walk.status_fd, &message, static_cast<uint64_t>(sizeof message));
+    if (n == -EINTR) continue;
+    if (n <= 0) call(SYS_exit_group, 127);
+    if (message.kind != MessageKind::kProceed) return -EPROTO;
+    if (message.value == where) return 0;
+    if (message.value != 0) return -EPROTO;
+    ++walk.early;
+  }
 }
 
 namespace {
@@ -101,7 +109,7 @@ long send(const Walk& walk, const Message& message, const char* text, uint32_t s
 }
 
 /// The parent's share that runs beside our steps (placing us in v1 cgroups) must be done by now.
-long await(const Context& c, const Step&) noexcept { return await_proceed(c.walk); }
+long await(const Context& c, const Step&) noexcept { return await_proceed(c.walk, 0); }
 
 /// A pid namespace that was joined takes in children only, and only here, with the container's root
 /// and mounts around us and nothing of the host open: who may trace in there would else reach the host
@@ -134,9 +142,9 @@ long fork(const Context& c, const Step& s, uint16_t index) noexcept {
 }
 
 long rendezvous(const Context& c, const Step& s, uint16_t index) noexcept {
-  const Message message{MessageKind::kReached, index, 0, static_cast<int32_t>(s.n)};
-  const long sent = send(c.walk, message, nullptr, 0, -1);
-  return sent < 0 ? sent : await_proceed(c.walk);
+  const auto where = static_cast<int32_t>(s.n);
+  const long sent = send(c.walk, Message{MessageKind::kReached, index, 0, where}, nullptr, 0, -1);
+  return sent < 0 ? sent : await_proceed(c.walk, where);
 }
 
 long ready(const Context& c, uint16_t index) noexcept {

@@ -22,6 +22,11 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
       return 0;
     case Op::kJoinCgroup:
       return join_cgroup(c, s);
+    // The raw call gives the size of the kernel's mask.
+    case Op::kAffinity: {
+      const long result = call(SYS_sched_setaffinity, 0, s.n, c.text(s.a));
+      return result < 0 ? result : 0;
+    }
     case Op::kAwait:
       return await(c, s);
     case Op::kRendezvous:
@@ -50,6 +55,8 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
       return enter_dir(c, s);
     case Op::kMountFs:
       return mount_fs(c, s);
+    case Op::kMountOver:
+      return mount_over(c, s);
     case Op::kBind:
       return bind(c, s);
     case Op::kAttachInDir:

@@ -27,7 +27,8 @@ struct Walk {
   bool empty_attached = false;  ///< the same for directories
   const char* null_name = nullptr;   ///< the first masked file in the working directory
   const char* empty_name = nullptr;  ///< the same for directories
-  uint32_t next = 0;          ///< the step to go on with; run() resumes here after a kHandOver
+  uint32_t early = 0;  ///< kProceeds of the parent's own share, read while waiting for another
+  uint32_t next = 0;   ///< the step to go on with; run() resumes here after a kHandOver
   const char* exe = nullptr;  ///< what kFindExe found
   LibcWords libc{};           ///< for kFork
 };

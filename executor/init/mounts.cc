@@ -62,6 +62,73 @@ long mask_name(const Context& c, const Step& s, bool directory) noexcept {
   return 0;
 }
 
+bool is_symlink(int fd) noexcept {
+  struct stat st{};
+  return call(SYS_newfstatat, fd, "", &st, AT_EMPTY_PATH) == 0 && S_ISLNK(st.st_mode);
+}
+
+uint64_t target_flags(const Step& s) noexcept {
+  return (s.flags & kKeepLink) != 0 ? kPathFlags | O_NOFOLLOW : kPathFlags;
+}
+
+bool equal(const char* a, const char* b) noexcept {
+  while (*a != '\0' && *a == *b) ++a, ++b;
+  return *a == *b;
+}
+
+/// A source that is a symlink, made anew in the container ("copy-symlink", crun's).
+long copy_symlink(const Context& c, const Step& s) noexcept {
+  char link[kPathMax];
+  const long size = call(SYS_readlinkat, c.fd(s), "", link, kPathMax - 1);
+  if (size < 0) return size;
+  link[size] = '\0';
+  const LocalFd parent(resolve_or_make(c.walk, c.text(s.b), false, 0));
+  if (!parent.ok()) return parent.error();
+  const long made = call(SYS_symlinkat, link, parent.get(), c.text(s.c));
+  if (made != -EEXIST) return made;
+  char there[kPathMax];
+  const long found = call(SYS_readlinkat, parent.get(), c.text(s.c), there, kPathMax - 1);
+  if (found < 0) return -EEXIST;
+  there[found] = '\0';
+  return equal(link, there) ? 0 : -EEXIST;
+}
+
+/// Sets the options of a filesystem context; each is "key" or "key=value", the last is empty.
+/// SAFETY: the text is the child's own copy (see View), so "=" may be cut out of it.
+long configure(int fs, char* option) noexcept {
+  while (*option != '\0') {
+    char* const key = option;
+    char* value = nullptr;
+    for (; *option != '\0'; ++option) {
+      if (*option != '=' || value != nullptr) continue;
+      *option = '\0';
+      value = option + 1;
+    }
+    ++option;
+    const long set =
+        call(SYS_fsconfig, fs, value != nullptr ? kFsSetString : kFsSetFlag, key, value, 0);
+    if (set < 0) return set;
+  }
+  return call(SYS_fsconfig, fs, kFsCreate, nullptr, nullptr, 0);
+}
+
+/// Gives a fresh filesystem what the spec did not say and the directory below has.
+long inherit(int root, int hidden, uint64_t what) noexcept {
+  struct stat st{};
+  long result = call(SYS_newfstatat, hidden, "", &st, AT_EMPTY_PATH);
+  const LocalFd to(call(SYS_openat, root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
+  if (!to.ok()) return to.error();
+  if (result == 0 && (what & kInheritOwner) != 0) {
+    result = call(SYS_fchown, to.get(), st.st_uid, st.st_gid);
+  }
+  if (result == 0 && (what & kInheritMode) != 0) {
+    result = call(SYS_fchmod, to.get(), st.st_mode & 07777U);
+  }
+  if (result < 0 || (what & kInheritContent) == 0) return result;
+  const LocalFd from(call(SYS_openat, hidden, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
+  return from.ok() ? copy_tree(from.get(), to.get()) : from.error();
+}
+
 }  // namespace
 
 /// The rootfs arrives as a detached tree, cloned by the parent; attached on top of "/" it is a mount
@@ -89,12 +156,31 @@ long mount_fs(const Context& c, const Step& s) noexcept {
   const long entered = call(SYS_fchdir, target.get());
   if (entered < 0) return entered;
   const char* data = c.text(s.d);
-  return call(SYS_mount, c.text(s.c), ".", c.text(s.b), s.n, *data != '\0' ? data : nullptr);
+  const long mounted =
+      call(SYS_mount, c.text(s.c), ".", c.text(s.b), s.n, *data != '\0' ? data : nullptr);
+  return mounted == -EPERM && s.fd >= 0 ? attach(c.fd(s), target.get()) : mounted;
+}
+
+/// Made detached and filled before it is attached: what it hides is read from the very directory that
+/// was resolved, and nobody can come between.
+long mount_over(const Context& c, const Step& s) noexcept {
+  const LocalFd target(resolve_or_make(c.walk, c.text(s.a), false, s.flags));
+  if (!target.ok()) return target.error();
+  const LocalFd fs(call(SYS_fsopen, c.text(s.b), static_cast<uint32_t>(FSOPEN_CLOEXEC)));
+  if (!fs.ok()) return fs.error();
+  call(SYS_fsconfig, fs.get(), kFsSetString, "source", c.text(s.c), 0);
+  long result = configure(fs.get(), const_cast<char*>(c.text(s.d)));
+  if (result < 0) return result;
+  const LocalFd tree(call(SYS_fsmount, fs.get(), static_cast<uint32_t>(FSMOUNT_CLOEXEC), s.n));
+  if (!tree.ok()) return tree.error();
+  result = inherit(tree.get(), target.get(), s.m);
+  return result < 0 ? result : attach(tree.get(), target.get());
 }
 
 long bind(const Context& c, const Step& s) noexcept {
   const int tree = c.fd(s);
-  LocalFd target(resolve(c.walk, c.text(s.a), s.flags, kPathFlags));
+  if (s.b != 0 && is_symlink(tree)) return copy_symlink(c, s);
+  LocalFd target(resolve(c.walk, c.text(s.a), s.flags, target_flags(s)));
   if (target.error() == -ENOENT) {
     LocalFd made(resolve_or_make(c.walk, c.text(s.a), is_file(tree), s.flags));
     if (!made.ok()) return made.error();

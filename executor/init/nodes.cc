@@ -224,7 +224,7 @@ long console(const Context& c, const Step& s) noexcept {
   result = send(c.walk, Message{MessageKind::kConsole, 0, 0, 0}, nullptr, 0, master.get());
   if (result < 0) return result;
   // The master's owner sets the window and its own modes before the program can write a byte.
-  const long ready = await_proceed(c.walk);
+  const long ready = await_proceed(c.walk, static_cast<int32_t>(Rendezvous::kTerminal));
   if (ready < 0) return ready;
   result = s.c != 0 ? 0 : call(SYS_ioctl, slave.get(), TIOCSCTTY, 0);
   if (result < 0) return result;

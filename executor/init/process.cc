@@ -224,7 +224,7 @@ long now_ms() noexcept {
   return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/// 0 when the hook ended well, -errno else: EREMOTEIO for a failing one, ETIMEDOUT for a late one.
+/// 0 when the hook has ended, -errno else: ETIMEDOUT for a late one.
 long wait_hook(int pidfd, uint64_t timeout_ms) noexcept {
   const long end = now_ms() + static_cast<long>(timeout_ms);
   for (;;) {
@@ -239,12 +239,53 @@ long wait_hook(int pidfd, uint64_t timeout_ms) noexcept {
   }
 }
 
+/// Text under construction; what does not fit is left out.
+struct Text {
+  char bytes[kFailureTextMax];
+  uint32_t size = 0;
+
+  void add(const char* from, uint32_t n) noexcept {
+    for (uint32_t i = 0; i < n && size < kFailureTextMax; ++i) bytes[size++] = from[i];
+  }
+  void add(const char* text) noexcept {
+    uint32_t n = 0;
+    while (text[n] != '\0') ++n;
+    add(text, n);
+  }
+  void add(int number) noexcept {  // 0 to 999
+    if (number >= 100) add(&"0123456789"[number / 100], 1);
+    if (number >= 10) add(&"0123456789"[number / 10 % 10], 1);
+    add(&"0123456789"[number % 10], 1);
+  }
+};
+
+/// How a hook ended, with the end of what it said: nobody else has seen that.
+[[noreturn]] void fail_hook(const Context& c, const Step& s, const siginfo_t& info,
+                            int output) noexcept {
+  Text text;
+  text.add(c.text(s.what));
+  text.add(info.si_code == CLD_EXITED ? ": exit status " : ": signal ");
+  text.add(info.si_status);
+  text.add(", output: ");
+  char said[256];
+  const long size = call(SYS_lseek, output, 0, SEEK_END);
+  const long from =
+      size > static_cast<long>(sizeof said) ? size - static_cast<long>(sizeof said) : 0;
+  long n = call(SYS_pread64, output, said, static_cast<uint64_t>(sizeof said),
+                static_cast<uint64_t>(from));
+  while (n > 0 && said[n - 1] == '\n') --n;
+  if (n > 0) text.add(said, static_cast<uint32_t>(n));
+  fail_text(c.walk, 1, text.bytes, text.size);
+}
+
 }  // namespace
 
 /// A hook inside the container: its own process, stdin the state that the parent wrote to a memfd,
 /// nothing of ours open, killed when late. vfork-like would share our stack; a plain clone does not.
 long hook(const Context& c, const Step& s) noexcept {
   int pidfd = -1;
+  const LocalFd output(call(SYS_memfd_create, "hook-output", 1 /* MFD_CLOEXEC */));
+  if (!output.ok()) return output.error();
   struct clone_args args{};
   args.flags = CLONE_PIDFD;
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
@@ -254,6 +295,8 @@ long hook(const Context& c, const Step& s) noexcept {
   if (pid == 0) {
     call(SYS_lseek, c.fd(s), 0, SEEK_SET);
     call(SYS_dup3, c.fd(s), 0, 0);
+    call(SYS_dup3, output.get(), 1, 0);
+    call(SYS_dup3, output.get(), 2, 0);
     call(SYS_close_range, 3, ~0U, 4);
     call(SYS_execve, c.text(s.a), pointers(c, s.b), pointers(c, s.c));
     for (;;) call(SYS_exit_group, 127);
@@ -267,7 +310,9 @@ long hook(const Context& c, const Step& s) noexcept {
     reaped = call(SYS_waitid, 3 /* P_PIDFD */, pidfd, &info, WEXITED, nullptr);
   } while (reaped == -EINTR);
   if (waited < 0) return waited;
-  return info.si_code == CLD_EXITED && info.si_status == 0 ? 0 : -EREMOTEIO;
+  if (info.si_code != CLD_EXITED || info.si_status != 0) fail_hook(c, s, info, output.get());
+  call(SYS_close, output.get());
+  return 0;
 }
 
 }  // namespace amphora::init

@@ -13,6 +13,7 @@ namespace amphora::init {
 enum class Op : uint16_t {
   kNop = 0,
   kJoinCgroup,          ///< write "0" to the tasks file `fd`: this single thread enters that cgroup
+  kAffinity,            ///< sched_setaffinity: this thread, the n byte mask at text offset a
   kAwait,               ///< wait for the parent's Message n (MessageKind); EOF ends the child
   kRendezvous,          ///< send kReached with value n (Rendezvous), then wait for kProceed
   kSetNamespace,        ///< setns(fd, n)
@@ -25,8 +26,12 @@ enum class Op : uint16_t {
   kAttachRoot,  ///< move the detached rootfs tree `fd` onto "/" and remember it as the root;
                 ///< without `fd` the present "/" is remembered (exec, no mount namespace)
   kEnterDir,  ///< open directory a below the root for the steps after it (made with kCreate); n: and chdir
-  kMountFs,  ///< new filesystem: target a, type b, source c, data d, MS_ flags n; m: a is a name in the entered directory
-  kBind,     ///< attach the detached tree `fd` at target a, made like the tree if missing
+  kMountFs,  ///< new filesystem: target a, type b, source c, data d, MS_ flags n; m: a is a name in the entered directory;
+             ///< `fd`: the tree to attach where that is forbidden (EPERM)
+  kMountOver,  ///< new filesystem that takes m (Inherit) from the directory it hides: target a,
+               ///< type b, source c, options d ("key" or "key=value", a list), MOUNT_ATTR_ n
+  kBind,  ///< attach the detached tree `fd` at target a, made like the tree if missing. With b, a
+          ///< tree that is a symlink is copied instead, as c in directory b
   kAttachInDir,  ///< make directory a in the entered directory, attach tree `fd` (none: bind host path b) on it
   kRemount,  ///< mount_setattr on target a (none: the entered directory): set n, clear m, propagation b; flag kRecursive
   kTargetPropagation,  ///< mount_setattr propagation n on target a; flag kRecursive
@@ -88,6 +93,14 @@ enum StepFlag : uint16_t {
   kCreate = 4,     ///< make the object if it is missing
   kNoFollow = 8,   ///< the target must be reached without any symlink ("ordinary directory")
   kTolerate = 16,  ///< a failure is no failure (said by the plan, not guessed)
+  kKeepLink = 32,  ///< a target that is a symlink is itself the target
+};
+
+/// What a filesystem takes from the directory that it hides (kMountOver).
+enum Inherit : uint16_t {
+  kInheritMode = 1,
+  kInheritOwner = 2,
+  kInheritContent = 4,
 };
 
 /// One step. a, b, c, d and what are byte offsets into Plan text (0: none, text[0] is NUL), fd is an
@@ -125,7 +138,7 @@ struct View {
 /// Messages of the handshake, one datagram each on a SOCK_SEQPACKET pair. The sequence is drawn in
 /// docs/process-model.md.
 enum class MessageKind : uint16_t {
-  kProceed = 1,  ///< parent to child: go on
+  kProceed = 1,  ///< parent to child: go on; value: from which Rendezvous, 0: one kAwait more
   kReached,      ///< child to parent: waiting at Rendezvous `value`
   kConsole,      ///< child to parent, with the pty master
   kForked,       ///< child to parent, with the pidfd of the process that goes on (value: its pid)
@@ -142,6 +155,8 @@ enum class Rendezvous : uint16_t {
   kIdMaps = 1,    ///< user namespace made: id maps wanted
   kTimeOffsets,   ///< time namespace made: offsets wanted
   kRuntimeHooks,  ///< mounts stand, not pivoted: prestart and createRuntime hooks
+  kNetDevices,    ///< network namespace made: devices wanted
+  kTerminal,      ///< the pty's master was sent (kConsole)
 };
 
 inline constexpr uint32_t kFailureTextMax = 480;

@@ -156,7 +156,7 @@ void read(Value value, IntelRdt& out) {
 
 void read(Value value, MemoryPolicy& out) {
   const Object object(value);
-  object.require("mode", out.mode);
+  object.get("mode", out.mode);  // its absence is for who knows the modes to refuse
   object.get("nodes", out.nodes);
   object.get("flags", out.flags);
 }

@@ -118,6 +118,8 @@ constexpr std::array kMemoryFlags = {
     Word{"MPOL_F_NUMA_BALANCING", MPOL_F_NUMA_BALANCING},
 };
 
+constexpr std::string_view kNodes = "linux.memoryPolicy.nodes: invalid memory policy node";
+
 Result<void> check_scheduler(const oci::Scheduler& s) {
   if (s.policy.empty()) return invalid("process.scheduler.policy: missing");
   const bool nice_counts = s.policy == "SCHED_OTHER" || s.policy == "SCHED_BATCH";
@@ -248,12 +250,14 @@ Result<PersonalityValue> make_personality(const oci::Personality& personality) {
 Result<MemoryPolicyValue> make_memory_policy(const oci::MemoryPolicy& policy) {
   const std::optional<uint64_t> mode = find(kMemoryModes, policy.mode);
   if (!mode)
-    return invalid(fmt::format("linux.memoryPolicy.mode: \"{}\" is not known", policy.mode));
+    return invalid(
+        fmt::format("linux.memoryPolicy: invalid memory policy mode \"{}\"", policy.mode));
   MemoryPolicyValue result;
   result.mode = *mode;
   for (const std::string& name : policy.flags) {
     const std::optional<uint64_t> flag = find(kMemoryFlags, name);
-    if (!flag) return invalid(fmt::format("linux.memoryPolicy.flags: \"{}\" is not known", name));
+    if (!flag)
+      return invalid(fmt::format("linux.memoryPolicy: invalid memory policy flag \"{}\"", name));
     result.mode |= *flag;
   }
   const bool takes_none = *mode == MPOL_DEFAULT || *mode == MPOL_LOCAL;
@@ -262,10 +266,13 @@ Result<MemoryPolicyValue> make_memory_policy(const oci::MemoryPolicy& policy) {
     return invalid(fmt::format("linux.memoryPolicy.nodes: {} needs at least one", policy.mode));
   }
   if (takes_none) {
-    return invalid(fmt::format("linux.memoryPolicy.nodes: \"{}\", but {} takes none", policy.nodes,
-                               policy.mode));
+    TRY_ASSIGN(const std::vector<Range> ranges, parse_ranges(policy.nodes, kNodes));
+    unsigned count = 0;
+    for (const Range& range : ranges) count += range.last - range.first + 1;
+    return invalid(
+        fmt::format("linux.memoryPolicy: {} mode requires 0 nodes but got {}", policy.mode, count));
   }
-  TRY_ASSIGN(result.mask, make_mask(policy.nodes, "linux.memoryPolicy.nodes"));
+  TRY_ASSIGN(result.mask, make_mask(policy.nodes, kNodes));
   // The kernel reads one bit less than `maxnode` says (get_nodes decrements it first).
   result.bits = result.mask.size() * 8 + 1;
   return result;

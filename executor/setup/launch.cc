@@ -14,6 +14,8 @@
 
 #include "executor/base/sys.h"
 #include "executor/init/init.h"
+#include "executor/setup/netdevices.h"
+#include "executor/setup/user_namespace.h"
 
 namespace amphora::setup {
 namespace {
@@ -67,15 +69,6 @@ class DirectSpawner final : public Spawner {
 
   const Host& host_;
 };
-
-std::string mappings_text(const std::vector<oci::IdMapping>& mappings) {
-  std::string text;
-  for (const oci::IdMapping& m : mappings) {
-    text += std::to_string(m.container_id) + " " + std::to_string(m.host_id) + " " +
-            std::to_string(m.size) + "\n";
-  }
-  return text;
-}
 
 /// One launch: what the functions below share.
 class Launch {
@@ -147,7 +140,7 @@ class Launch {
   Result<void> proceed_between(size_t first, size_t last) {
     const auto steps = request_.plan.steps();
     for (size_t at = first; at < last; ++at) {
-      if (steps[at].op == init::Op::kAwait) TRY(proceed());
+      if (steps[at].op == init::Op::kAwait) TRY(proceed(0));
     }
     return {};
   }
@@ -178,8 +171,8 @@ class Launch {
     return {};
   }
 
-  Result<void> proceed() {
-    const Message message{MessageKind::kProceed, 0, 0, 0};
+  Result<void> proceed(int32_t from) {
+    const Message message{MessageKind::kProceed, 0, 0, from};
     const ssize_t n = ::send(status_.get(), &message, sizeof message, MSG_NOSIGNAL);
     if (n >= 0 || errno == EPIPE || errno == ECONNRESET)
       return {};  // its death is told by the read
@@ -208,14 +201,14 @@ class Launch {
           break;
         case MessageKind::kReached:
           TRY(reached(static_cast<init::Rendezvous>(message.value)));
-          TRY(proceed());
+          TRY(proceed(message.value));
           break;
         case MessageKind::kConsole:
           if (!request_.on_console || received.fds.empty()) {
             return fail(Errc::kPrecondition, "a terminal was set up that nobody asked for");
           }
           TRY(request_.on_console(std::move(received.fds.front())));
-          TRY(proceed());
+          TRY(proceed(static_cast<int32_t>(init::Rendezvous::kTerminal)));
           break;
         case MessageKind::kSeccomp:
           if (!request_.on_seccomp || received.fds.empty()) {
@@ -238,6 +231,11 @@ class Launch {
         return write_time_offsets();
       case init::Rendezvous::kRuntimeHooks:
         return request_.run_hooks ? request_.run_hooks(process_) : Result<void>();
+      case init::Rendezvous::kNetDevices:
+        return move_net_devices(request_.plan.parent.net_devices, request_.host.proc_fd.get(),
+                                process_.pid);
+      case init::Rendezvous::kTerminal:
+        break;  // never sent as kReached
     }
     return fail(Errc::kInternal, "init waits at an unknown point");
   }
@@ -309,8 +307,8 @@ Error failure_of(std::string_view datagram) {
     if (message.err == EACCES) return Error(Errc::kInvalid, wording + ": permission denied");
     if (message.err == EISDIR) return Error(Errc::kInvalid, wording + ": is a directory");
   }
-  if (text.starts_with("error running ") && message.err == EREMOTEIO) {
-    return Error(Errc::kSystem, std::string(text) + ": it ended with an error");
+  if (text.starts_with("error running ") && message.err == ETIMEDOUT) {
+    return Error(Errc::kSystem, std::string(text) + ": it ran past its timeout");
   }
   if (text.starts_with("mount ") && (message.err == ELOOP || message.err == ENOTDIR)) {
     return std::move(error).hint("must be mounted on ordinary directory");

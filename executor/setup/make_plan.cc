@@ -94,13 +94,16 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
     const uint32_t candidates = b.list(in.exec.candidates);
     b.step(kFindExe, "exec: \"" + in.exec.name + "\"").a = candidates;
   }
+  // A listener is for the creator, who is gone after kReady: such a filter comes before the wait.
+  const bool notifies = in.spec.linux_.seccomp && !in.spec.linux_.seccomp->listener_path.empty();
+  if (late_filter && notifies) TRY(plan_seccomp(in, b));
   b.step(kReady, "report that the container is ready");
   if (in.start_socket >= 0) {
     const int32_t fd = b.given(in.start_socket, "start socket");
     b.step(kAwaitStart, "wait for start").fd = fd;
   }
-  if (!is_exec) plan_hooks(in.spec.hooks.start_container, "startContainer", b);
-  if (late_filter) TRY(plan_seccomp(in, b));
+  if (!is_exec) plan_hooks(in.spec.hooks.start_container, "startContainer", in.exec.env, b);
+  if (late_filter && !notifies) TRY(plan_seccomp(in, b));
   if (wasm) {
     b.step(kHandOver, "run the wasm guest");
     return {};
@@ -113,27 +116,37 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   return {};
 }
 
+/// Hooks before the root changes; createContainer's run inside and wait here too.
+void plan_outer_hooks(const PlanInput& in, Builder& b) {
+  const oci::Hooks& hooks = in.spec.hooks;
+  if (!hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty()) {
+    b.plan().parent.runtime_hooks = true;
+    b.step(kRendezvous, "wait for the runtime's hooks").n =
+        static_cast<uint64_t>(init::Rendezvous::kRuntimeHooks);
+  }
+  plan_hooks(hooks.create_container, "createContainer", {}, b);
+}
+
 }  // namespace
 
 Result<Plan> make_plan(const PlanInput& in) {
   TRY(validate(in.spec));
   Builder b;
   plan_cgroups(in, b);
+  // Not the caller's mask, which kernels keep over the change of cpuset (runc #3922).
+  TRY(plan_affinity("", "", b));
   TRY(plan_namespaces(in, b));
   if (in.spec.find_namespace(NamespaceKind::kMount) != nullptr) {
     TRY(plan_rootfs(in, b));
     TRY(plan_mounts(in, b));
-    const oci::Hooks& hooks = in.spec.hooks;
-    if (!hooks.prestart.empty() || !hooks.create_runtime.empty() ||
-        !hooks.create_container.empty()) {
-      // Hooks inside wait here too: their state on stdin needs the pid, which the parent writes.
-      b.plan().parent.runtime_hooks = true;
-      b.step(kRendezvous, "wait for the runtime's hooks").n =
-          static_cast<uint64_t>(init::Rendezvous::kRuntimeHooks);
-    }
-    plan_hooks(in.spec.hooks.create_container, "createContainer", b);
+    plan_outer_hooks(in, b);
     TRY(plan_devices(in, b));
     plan_pivot(in, b);
+  }
+  if (in.spec.find_namespace(NamespaceKind::kMount) == nullptr) {
+    // As with runc: the host's mounts are not the container's to change.
+    if (!in.spec.mounts.empty()) b.warn("mounts are ignored without a mount namespace");
+    plan_outer_hooks(in, b);
   }
   plan_stdio(in, b, /*console_node=*/true, joins_pid_late(in.spec));
   plan_late_mounts(in, b);
@@ -145,7 +158,12 @@ Result<Plan> make_plan(const PlanInput& in) {
 
 Result<Plan> make_exec_plan(const PlanInput& in, int init_pidfd) {
   Builder b;
+  const oci::ExecCpuAffinity cpus = in.process.exec_cpu_affinity.value_or(oci::ExecCpuAffinity());
+  if (!cpus.initial.empty()) {
+    TRY(plan_affinity(cpus.initial, "process.execCPUAffinity.initial", b));
+  }
   plan_cgroups(in, b);
+  TRY(plan_affinity(cpus.final, "process.execCPUAffinity.final", b));
   uint64_t flags = 0;
   // The pid namespace's takes effect at kFork.
   for (const oci::Namespace& ns : in.spec.linux_.namespaces) flags |= clone_flag(ns.kind);

@@ -58,8 +58,10 @@ uint64_t clone_flag(oci::NamespaceKind kind) noexcept;
 const char* to_string(oci::NamespaceKind kind) noexcept;
 
 // ---- The parts, in the order in which make_plan calls them. Each appends its steps.
-void plan_cgroups(const PlanInput& in, Builder& b);             // namespaces.cc
-Result<void> plan_namespaces(const PlanInput& in, Builder& b);  // namespaces.cc
+void plan_cgroups(const PlanInput& in, Builder& b);  // namespaces.cc
+/// CPUs that a process may use: `list`, or every one of its cpuset when that is empty.
+Result<void> plan_affinity(const std::string& list, const char* noun, Builder& b);  // process.cc
+Result<void> plan_namespaces(const PlanInput& in, Builder& b);                      // namespaces.cc
 void plan_pid_join(const PlanInput& in, Builder& b);
 Result<void> plan_rootfs(const PlanInput& in, Builder& b);  // mounts.cc
 Result<void> plan_mounts(const PlanInput& in, Builder& b);  // mounts.cc
@@ -73,6 +75,8 @@ Result<void> plan_identity(const PlanInput& in, Builder& b);  // process.cc: lab
 Result<void> plan_limits(const PlanInput& in, Builder& b);    // process.cc: rlimits, oom, scheduler
 Result<void> plan_credentials(const PlanInput& in, Builder& b);  // process.cc: caps, ids, cwd
 void plan_stdio(const PlanInput& in, Builder& b, bool console_node, bool forks);  // process.cc
-void plan_hooks(const std::vector<oci::Hook>& hooks, const char* kind, Builder& b);  // process.cc
+/// `env` is of those hooks that have none of their own.
+void plan_hooks(const std::vector<oci::Hook>& hooks, const char* kind,
+                const std::vector<std::string>& env, Builder& b);  // process.cc
 
 }  // namespace amphora::setup

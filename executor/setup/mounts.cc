@@ -6,9 +6,12 @@
 
 #include <algorithm>
 #include <iterator>
+#include <set>
+#include <string_view>
 
 #include "executor/base/missing.h"
 #include "executor/base/path.h"
+#include "executor/setup/idmap.h"
 #include "executor/setup/make_plan.h"
 #include "executor/setup/mount_options.h"
 
@@ -64,17 +67,13 @@ void plan_propagation(const oci::Mount& mount, const MountOptions& options, Buil
 
 Result<void> plan_bind(const PlanInput& in, const oci::Mount& mount, const MountOptions& options,
                        Builder& b) {
-  if (options.idmap) {
-    return fail(Errc::kUnsupported,
-                noun(mount) + ": id-mapped mounts are not supported by this version");
-  }
   TRY_ASSIGN(const uint64_t root, root_propagation(in.spec));
   Source source;
   source.kind = Source::Kind::kTree;
   source.path = mount.source;
   source.what = "bind source " + mount.source + " of mount " + mount.destination;
   source.recursive = options.recursive_bind;
-  source.no_follow = options.src_nofollow;
+  source.no_follow = options.src_nofollow || options.copy_symlink;
   source.attr_set = options.attr_set;
   // In a user namespace the kernel locks flags that are set: only what was asked for is cleared.
   const bool user = in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
@@ -89,13 +88,35 @@ Result<void> plan_bind(const PlanInput& in, const oci::Mount& mount, const Mount
   source.propagation = base_propagation(root);
   source.propagation.insert(source.propagation.end(), options.propagation.begin(),
                             options.propagation.end());
+  if (options.idmap) {
+    auto mapped = set_idmap(in.spec, mount, options, source);
+    if (!mapped) return std::unexpected(std::move(mapped).error().context(noun(mount)));
+  }
   const int32_t fd = b.source(std::move(source));
-  const uint32_t target = b.text(target_of(mount));
+  const std::string target = target_of(mount);
+  const uint32_t at = b.text(target);
+  const uint32_t directory = options.copy_symlink ? b.text(path::dir_name(target)) : 0;
+  const uint32_t name = options.copy_symlink ? b.text(path::base_name(target)) : 0;
   init::Step& s = b.step(kBind, noun(mount));
   s.fd = fd;
-  s.a = target;
-  if (options.dest_nofollow) s.flags |= init::kNoFollow;
+  s.a = at;
+  s.b = directory;
+  s.c = name;
+  if (options.dest_nofollow) s.flags |= init::kKeepLink;
   return {};
+}
+
+/// Recursive attributes and propagation, which a new filesystem gets when it is attached.
+void plan_attributes(const oci::Mount& mount, const MountOptions& options, Builder& b) {
+  if (options.rec_set != 0 || options.rec_clr != 0) {
+    const uint32_t target = b.text(target_of(mount));
+    init::Step& s = b.step(kRemount, "set attributes of " + mount.destination);
+    s.a = target;
+    s.n = options.rec_set;
+    s.m = options.rec_clr;
+    s.flags = init::kRecursive;
+  }
+  plan_propagation(mount, options, b);
 }
 
 /// Filesystems that things are still made in stay writable until after the pivot.
@@ -118,10 +139,97 @@ bool is_in_new_dev(const PlanInput& in, const oci::Mount& mount) {
   return false;
 }
 
+/// linux.mountLabel is for filesystems that are made, but not for the kernel's own (runc's rule).
+bool takes_label(const oci::Mount& mount, const MountOptions& options) {
+  return !options.bind && mount.type != "proc" && mount.type != "sysfs" && mount.type != "mqueue" &&
+         !mount.type.starts_with("cgroup");
+}
+
+/// The words of a filesystem's own options; a comma between quotes separates nothing (SELinux).
+std::vector<std::string> data_words(std::string_view data) {
+  std::vector<std::string> words(1);
+  bool quoted = false;
+  for (const char c : data) {
+    if (c == '"') {
+      quoted = !quoted;
+    } else if (c == ',' && !quoted) {
+      words.emplace_back();
+    } else {
+      words.back() += c;
+    }
+  }
+  std::erase(words, "");
+  return words;
+}
+
+/// What a tmpfs takes from the directory below: its mode unless the spec says one, as runc has it;
+/// with tmpcopyup also its owner and all that it holds.
+uint64_t inherited(const oci::Mount& mount, const MountOptions& options,
+                   const std::vector<std::string>& words) {
+  if (mount.type != "tmpfs") return 0;
+  const auto says = [&](std::string_view key) {
+    return std::ranges::any_of(words, [&](const std::string& w) { return w.starts_with(key); });
+  };
+  uint64_t what = says("mode=") ? 0 : init::kInheritMode;
+  if (options.copy_up) {
+    what |= init::kInheritContent;
+    if (!says("uid=") && !says("gid=")) what |= init::kInheritOwner;
+  }
+  return what;
+}
+
+/// Flags of mount(2) that are the filesystem's own, in the words of fsconfig(2).
+void add_superblock_words(uint64_t flags, std::vector<std::string>& words) {
+  if ((flags & MS_SYNCHRONOUS) != 0) words.emplace_back("sync");
+  if ((flags & MS_DIRSYNC) != 0) words.emplace_back("dirsync");
+  if ((flags & MS_MANDLOCK) != 0) words.emplace_back("mand");
+}
+
+/// A tmpfs that takes something from the directory it hides.
+void plan_over(const oci::Mount& mount, const MountOptions& options, std::vector<std::string> words,
+               uint64_t inherit, Builder& b) {
+  add_superblock_words(options.ms_flags, words);
+  const uint32_t target = b.text(target_of(mount));
+  const uint32_t type = b.text(mount.type);
+  const uint32_t source = b.text(mount.source.empty() ? mount.type : mount.source);
+  const uint32_t list = b.list(words);
+  init::Step& s = b.step(kMountOver, noun(mount));
+  s.a = target;
+  s.b = type;
+  s.c = source;
+  s.d = list;
+  s.n = options.attr_set & ~static_cast<uint64_t>(MOUNT_ATTR_RDONLY);  // is_filled_later
+  s.m = inherit;
+}
+
+/// sysfs is the network namespace's: without one of its own a user namespace may not mount it (EPERM),
+/// and gets the host's, read-only to its last mount (CVE-2023-25809).
+int32_t sysfs_instead(const PlanInput& in, const oci::Mount& mount, Builder& b) {
+  const bool user = in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
+  if (mount.type != "sysfs" || !user || has_new(in.spec, oci::NamespaceKind::kNetwork)) return -1;
+  Source tree;
+  tree.kind = Source::Kind::kTree;
+  tree.path = "/sys";
+  tree.what = "the host's /sys for " + noun(mount);
+  tree.recursive = true;
+  tree.rec_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  tree.propagation = {MS_PRIVATE | MS_REC};
+  return b.source(std::move(tree));
+}
+
 Result<void> plan_filesystem(const PlanInput& in, const oci::Mount& mount,
                              const MountOptions& options, std::string& entered, Builder& b) {
-  if (options.copy_up) {
-    return fail(Errc::kUnsupported, noun(mount) + ": tmpcopyup is not supported by this version");
+  const auto refuse = [&](const char* why) {
+    return fail(Errc::kInvalid, noun(mount) + ": " + why);
+  };
+  if (options.idmap) return refuse("only bind mounts can be id-mapped");
+  if (options.copy_up && mount.type != "tmpfs") return refuse("tmpcopyup is for tmpfs only");
+  std::vector<std::string> words = data_words(options.data);
+  if (const uint64_t inherit = inherited(mount, options, words); inherit != 0) {
+    entered.clear();  // it may have been mounted over
+    plan_over(mount, options, std::move(words), inherit, b);
+    plan_attributes(mount, options, b);
+    return {};
   }
   uint64_t flags = options.ms_flags;
   if (is_filled_later(mount)) flags &= ~static_cast<uint64_t>(MS_RDONLY);
@@ -131,6 +239,8 @@ Result<void> plan_filesystem(const PlanInput& in, const oci::Mount& mount,
     b.step(kEnterDir, "open /dev as a directory").a = dev;
     entered = "/dev";
   }
+  if (!in_dev) entered.clear();
+  const int32_t instead = sysfs_instead(in, mount, b);
   const uint32_t target = b.text(target_of(mount));
   const uint32_t name = in_dev ? b.text(path::base_name(target_of(mount))) : target;
   const uint32_t type = b.text(mount.type);
@@ -143,16 +253,10 @@ Result<void> plan_filesystem(const PlanInput& in, const oci::Mount& mount,
   s.c = source;
   s.d = data;
   s.n = flags;
+  s.fd = instead;
   // "must be mounted on ordinary directory" (CVE-2019-19921, CVE-2023-27561).
   if (mount.type == "proc" || mount.type == "sysfs") s.flags |= init::kNoFollow;
-  if (options.rec_set != 0 || options.rec_clr != 0) {
-    init::Step& attributes = b.step(kRemount, "set attributes of " + mount.destination);
-    attributes.a = target;
-    attributes.n = options.rec_set;
-    attributes.m = options.rec_clr;
-    attributes.flags = init::kRecursive;
-  }
-  plan_propagation(mount, options, b);
+  plan_attributes(mount, options, b);
   return {};
 }
 
@@ -215,7 +319,9 @@ MaskTrees mask_trees(Builder& b) {
 /// `in_proc` says which are planned: names in /proc, or all others.
 void plan_masks(const PlanInput& in, Builder& b, bool in_proc) {
   MaskTrees trees;
+  std::set<std::string_view> seen;
   for (const std::string& masked : in.spec.linux_.masked_paths) {
+    if (!seen.insert(masked).second) continue;
     const std::string_view name = name_in_proc(in, masked);
     if (name.empty() == in_proc) continue;
     if (trees.null < 0) trees = mask_trees(b);
@@ -272,6 +378,10 @@ Result<void> plan_mounts(const PlanInput& in, Builder& b) {
   for (const oci::Mount& mount : in.spec.mounts) {
     auto options = parse_mount_options(mount);
     if (!options) return std::unexpected(std::move(options).error().context(noun(mount)));
+    if (!in.spec.linux_.mount_label.empty() && takes_label(mount, *options)) {
+      if (!options->data.empty()) options->data += ',';
+      options->data += "context=\"" + in.spec.linux_.mount_label + "\"";
+    }
     if (mount.type == "cgroup" || mount.type == "cgroup2") {
       entered.clear();
       TRY(plan_cgroup_mount(in, mount, b));

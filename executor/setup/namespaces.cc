@@ -158,6 +158,11 @@ Result<void> plan_namespaces(const PlanInput& in, Builder& b) {
   if (has_new(in.spec, NamespaceKind::kTime)) plan_time(in, b);
   if (has_new(in.spec, NamespaceKind::kNetwork))
     b.step(kLoopbackUp, "bring up the loopback device");
+  if (!in.spec.linux_.net_devices.empty()) {
+    plan.parent.net_devices = in.spec.linux_.net_devices;
+    b.step(kRendezvous, "wait for network devices").n =
+        static_cast<uint64_t>(init::Rendezvous::kNetDevices);
+  }
   if ((made & CLONE_NEWCGROUP) != 0) plan_cgroup_namespace(in, b);
   return {};
 }

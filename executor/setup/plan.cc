@@ -17,6 +17,7 @@ using enum init::Op;
 constexpr OpName kNames[] = {
     {kNop, "nop"},
     {kJoinCgroup, "join-cgroup"},
+    {kAffinity, "set-affinity"},
     {kAwait, "await-parent"},
     {kFork, "fork"},
     {kRendezvous, "rendezvous"},
@@ -30,6 +31,7 @@ constexpr OpName kNames[] = {
     {kAttachRoot, "attach-root"},
     {kEnterDir, "enter-dir"},
     {kMountFs, "mount-fs"},
+    {kMountOver, "mount-over"},
     {kBind, "bind"},
     {kAttachInDir, "attach-in-dir"},
     {kRemount, "remount"},

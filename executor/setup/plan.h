@@ -17,6 +17,7 @@
 #include "executor/base/fd.h"
 #include "executor/init/step.h"
 #include "executor/oci/spec.h"
+#include "executor/setup/user_namespace.h"
 
 namespace amphora::setup {
 
@@ -39,6 +40,10 @@ struct Source {
   uint64_t attr_set = 0, attr_clr = 0;  ///< top mount
   uint64_t rec_set = 0, rec_clr = 0;    ///< whole tree
   std::vector<uint64_t> propagation;    ///< MS_SHARED, ..., each with or without MS_REC
+  enum class IdMap : uint8_t { kNone, kTop, kTree };
+  IdMap idmap = IdMap::kNone;  ///< ids of the top mount, or of every mount, are mapped
+  IdMaps maps;                 ///< by these, or by
+  std::string maps_path;       ///< the user namespace at this path
   uint64_t n = 0;
   int borrowed = -1;
   UniqueFd fd;
@@ -55,6 +60,7 @@ struct ParentWork {
   std::optional<int> oom_score_adj;
   std::vector<oci::IdMapping> uid_mappings, gid_mappings;  ///< of a new user namespace
   std::map<std::string, oci::TimeOffset> time_offsets;
+  std::map<std::string, oci::NetDevice> net_devices;
   bool runtime_hooks = false;
   std::string seccomp_listener_path, seccomp_metadata;
 };

@@ -55,6 +55,10 @@ Result<void> plan_labels(const PlanInput& in, Builder& b) {
                wasm ? "self/attr/apparmor/current" : "self/attr/apparmor/exec",
                (wasm ? "changeprofile " : "exec ") + process.apparmor_profile);
   }
+  if (!in.spec.linux_.mount_label.empty() && !in.host.selinux) {
+    return fail(Errc::kUnsupported, "linux.mountLabel " + in.spec.linux_.mount_label +
+                                        ": SELinux is not enabled on this host");
+  }
   if (!process.selinux_label.empty()) {
     if (!(in.host.selinux ? *in.host.selinux : selinux_enabled())) {
       return fail(Errc::kUnsupported, "process.selinuxLabel " + process.selinux_label +
@@ -146,6 +150,20 @@ Result<void> plan_identity(const PlanInput& in, Builder& b) {
   return {};
 }
 
+Result<void> plan_affinity(const std::string& list, const char* noun, Builder& b) {
+  std::string mask = all_cpus_mask();
+  if (!list.empty()) {
+    TRY_ASSIGN(mask, make_cpu_mask(list, noun));
+  }
+  const uint32_t at = b.bytes(mask.data(), mask.size());
+  init::Step& s = b.step(kAffinity, list.empty() ? std::string("reset the CPU affinity")
+                                                 : std::string("set ") + noun + " " + list);
+  s.a = at;
+  s.n = mask.size();
+  if (list.empty()) s.flags = init::kTolerate;
+  return {};
+}
+
 Result<void> plan_limits(const PlanInput& in, Builder& b) {
   ParentWork& parent = b.plan().parent;
   for (const oci::Rlimit& limit : in.process.rlimits) {
@@ -226,7 +244,8 @@ void plan_stdio(const PlanInput& in, Builder& b, bool console_node, bool forks) 
   }
 }
 
-void plan_hooks(const std::vector<oci::Hook>& hooks, const char* kind, Builder& b) {
+void plan_hooks(const std::vector<oci::Hook>& hooks, const char* kind,
+                const std::vector<std::string>& env_of_none, Builder& b) {
   size_t number = 0;
   for (const oci::Hook& hook : hooks) {
     Source state;
@@ -237,7 +256,7 @@ void plan_hooks(const std::vector<oci::Hook>& hooks, const char* kind, Builder& 
     const std::vector<std::string> args =
         hook.args.empty() ? std::vector<std::string>{hook.path} : hook.args;
     const uint32_t argv = b.table(args);
-    const uint32_t env = b.table(hook.env);
+    const uint32_t env = b.table(hook.env.empty() ? env_of_none : hook.env);
     init::Step& s = b.step(kHook, std::string("error running ") + kind + " hook #" +
                                       std::to_string(number++) + ": " + hook.path);
     s.a = path;

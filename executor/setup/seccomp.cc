@@ -330,7 +330,8 @@ SeccompFeatures seccomp_features() {
   for (const Action& action : kActions) features.actions.emplace_back(action.name);
   for (const Operator& op : kOperators) features.operators.emplace_back(op.name);
   for (const Arch& arch : kArchs) {
-    if (find_arch(arch.library_name) != 0) features.archs.emplace_back(arch.name);
+    const uint32_t token = find_arch(arch.library_name);
+    if (token != 0 && fits_native(token)) features.archs.emplace_back(arch.name);
   }
   for (const Flag& flag : kFlags) {
     features.known_flags.emplace_back(flag.name);

@@ -320,6 +320,13 @@ void append_foreign_x32(std::vector<BpfAbi>& abis) {
 uint32_t native_arch() noexcept { return seccomp_arch_native(); }
 uint32_t find_arch(const char* name) noexcept { return seccomp_arch_resolve_name(name); }
 
+bool fits_native(uint32_t arch) noexcept {
+  const Context context(seccomp_init(SCMP_ACT_ALLOW));
+  if (!context) return false;
+  const int error = seccomp_arch_add(context.get(), arch);
+  return error == 0 || error == -EEXIST;
+}
+
 std::string libseccomp_version() {
   const scmp_version* const version = seccomp_version();
   if (version == nullptr) return {};

@@ -36,6 +36,8 @@ struct SeccompRules {
 uint32_t native_arch() noexcept;
 /// libseccomp's token ("x86_64"); 0: it does not know the architecture.
 uint32_t find_arch(const char* name) noexcept;
+/// Whether a profile of this machine may name it: one of the other endianness cannot be filtered here.
+bool fits_native(uint32_t arch) noexcept;
 std::string libseccomp_version();
 
 /// The program as libseccomp makes it, with our stub for unknown syscalls in front.

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <map>
 #include <string>
 
 #include "executor/base/sys.h"
@@ -51,17 +52,6 @@ Result<void> set_attributes(int tree, const Source& source) {
   return set_one(tree, source, false, top);
 }
 
-Result<UniqueFd> open_tree_source(const Source& source, int bundle_fd) {
-  unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
-  if (source.recursive) flags |= AT_RECURSIVE;
-  if (source.no_follow) flags |= AT_SYMLINK_NOFOLLOW;
-  const int dir = source.path.starts_with('/') ? AT_FDCWD : bundle_fd;
-  UniqueFd tree(sys::open_tree(dir, source.path.c_str(), flags));
-  if (!tree) return fail_errno(errno, "open " + source.what);
-  TRY(set_attributes(tree.get(), source));
-  return tree;
-}
-
 /// A path of another type is an error: joining it would quietly share the wrong thing.
 Result<UniqueFd> open_namespace(const Source& source) {
   TRY_ASSIGN(UniqueFd fd, open_at(AT_FDCWD, source.path, O_RDONLY));
@@ -74,6 +64,59 @@ Result<UniqueFd> open_namespace(const Source& source) {
                 source.what + ": " + source.path + " is a namespace of another type");
   }
   return fd;
+}
+
+/// User namespaces that carry the maps of mounts, one for each different map of a plan.
+using MapCarriers = std::map<std::string, UniqueFd>;
+
+Result<int> carrier_of(const Source& source, MapCarriers& carriers) {
+  const std::string key = source.maps_path + "\n" + mappings_text(source.maps.uids) + "\n" +
+                          mappings_text(source.maps.gids);
+  UniqueFd& held = carriers[key];
+  if (held) return held.get();
+  if (source.maps_path.empty()) {
+    TRY_ASSIGN(held, make_user_namespace(source.maps));
+    return held.get();
+  }
+  Source joined;
+  joined.path = source.maps_path;
+  joined.what = "user namespace";
+  joined.n = CLONE_NEWUSER;
+  TRY_ASSIGN(held, open_namespace(joined));
+  return held.get();
+}
+
+/// Before the container's own flags, on a tree that nobody has seen yet (mount_setattr(2)).
+Result<void> map_ids(int tree, const Source& source, MapCarriers& carriers) {
+  auto carrier = carrier_of(source, carriers);
+  if (!carrier) {
+    return std::unexpected(std::move(carrier).error().context("id map of " + source.what));
+  }
+  MountAttr attr{};
+  attr.attr_set = MOUNT_ATTR_IDMAP;
+  attr.userns_fd = static_cast<uint64_t>(*carrier);
+  const bool whole = source.idmap == Source::IdMap::kTree;
+  const unsigned flags = AT_EMPTY_PATH | (whole ? static_cast<unsigned>(AT_RECURSIVE) : 0U);
+  if (sys::mount_setattr(tree, "", flags, attr) == 0) return {};
+  const int err = errno;
+  const char* const hint =
+      err == EINVAL
+          ? "this kernel or this filesystem does not support id-mapped mounts"
+          : "it needs CAP_SYS_ADMIN where the filesystem was mounted, and a mount that is "
+            "not id-mapped yet";
+  return std::unexpected(Error::from_errno(err, "map the ids of " + source.what).hint(hint));
+}
+
+Result<UniqueFd> open_tree_source(const Source& source, int bundle_fd, MapCarriers& carriers) {
+  unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+  if (source.recursive) flags |= AT_RECURSIVE;
+  if (source.no_follow) flags |= AT_SYMLINK_NOFOLLOW;
+  const int dir = source.path.starts_with('/') ? AT_FDCWD : bundle_fd;
+  UniqueFd tree(sys::open_tree(dir, source.path.c_str(), flags));
+  if (!tree) return fail_errno(errno, "open " + source.what);
+  if (source.idmap != Source::IdMap::kNone) TRY(map_ids(tree.get(), source, carriers));
+  TRY(set_attributes(tree.get(), source));
+  return tree;
 }
 
 /// The host's own /dev/null, proven by its device number (CVE-2025-31133): the image's is not asked.
@@ -108,7 +151,8 @@ Result<UniqueFd> open_memory(const Source& source) {
   return memory;
 }
 
-Result<int> open_one(Source& source, int bundle_fd, std::span<const int> handover) {
+Result<int> open_one(Source& source, int bundle_fd, std::span<const int> handover,
+                     MapCarriers& carriers) {
   using Kind = Source::Kind;
   Result<UniqueFd> opened = UniqueFd();
   switch (source.kind) {
@@ -118,7 +162,7 @@ Result<int> open_one(Source& source, int bundle_fd, std::span<const int> handove
       AMPHORA_CHECK(source.n < handover.size());
       return handover[source.n];
     case Kind::kTree:
-      opened = open_tree_source(source, bundle_fd);
+      opened = open_tree_source(source, bundle_fd, carriers);
       break;
     case Kind::kNamespace:
       opened = open_namespace(source);
@@ -143,8 +187,9 @@ Result<int> open_one(Source& source, int bundle_fd, std::span<const int> handove
 Result<void> open_sources(Plan& plan, int bundle_fd, std::span<const int> handover) {
   plan.fds_.clear();
   plan.fds_.reserve(plan.sources.size());
+  MapCarriers carriers;
   for (Source& source : plan.sources) {
-    TRY_ASSIGN(const int fd, open_one(source, bundle_fd, handover));
+    TRY_ASSIGN(const int fd, open_one(source, bundle_fd, handover, carriers));
     plan.fds_.push_back(fd);
   }
   if (!plan.pid_namespace.empty()) {

@@ -4,6 +4,7 @@
 // where it is used.
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "executor/base/path.h"
 #include "executor/setup/make_plan.h"
@@ -72,15 +73,25 @@ Result<void> check_mount(const oci::Mount& mount) {
       "\"" + destination + "\" cannot be mounted because it is inside /proc (CVE-2019-16884)");
 }
 
-/// What the spec defines and this version does not do: refused, never quietly left out.
-Result<void> refuse_unsupported(const oci::Spec& spec) {
-  const auto no = [](const char* member) {
-    return fail(Errc::kUnsupported, std::string(member) + " is not supported by this version");
-  };
-  if (!spec.linux_.net_devices.empty()) return no("linux.netDevices");
-  if (spec.linux_.intel_rdt) return no("linux.intelRdt");
-  if (!spec.linux_.mount_label.empty()) return no("linux.mountLabel");
-  if (spec.process && spec.process->exec_cpu_affinity) return no("process.execCPUAffinity");
+/// Names as the kernel takes them (dev_valid_name), no two devices with one.
+Result<void> check_net_devices(const oci::Spec& spec) {
+  const auto& devices = spec.linux_.net_devices;
+  if (devices.empty()) return {};
+  TRY(needs(spec, NamespaceKind::kNetwork, "linux.netDevices"));
+  std::set<std::string> inside;
+  for (const auto& [name, device] : devices) {
+    const std::string& renamed = device.name.empty() ? name : device.name;
+    for (const std::string& one : {name, renamed}) {
+      if (one.empty() || one.size() > 15 || one == "." || one == ".." ||
+          one.find_first_of("/: \t\n") != std::string::npos) {
+        return fail(Errc::kInvalid,
+                    "linux.netDevices: \"" + one + "\" is not the name of a network device");
+      }
+    }
+    if (!inside.insert(renamed).second) {
+      return fail(Errc::kInvalid, "linux.netDevices: two devices are named " + renamed);
+    }
+  }
   return {};
 }
 
@@ -94,7 +105,6 @@ Result<void> validate(const oci::Spec& spec) {
   if (!spec.linux_.readonly_paths.empty()) {
     TRY(needs(spec, NamespaceKind::kMount, "linux.readonlyPaths"));
   }
-  if (!spec.mounts.empty()) TRY(needs(spec, NamespaceKind::kMount, "mounts"));
   const oci::Namespace* mount_ns = spec.find_namespace(NamespaceKind::kMount);
   if (mount_ns != nullptr && !mount_ns->path.empty() && !spec.mounts.empty()) {
     return fail(Errc::kUnsupported, "mounts in a joined mount namespace (linux.namespaces, mount)");
@@ -111,7 +121,10 @@ Result<void> validate(const oci::Spec& spec) {
   if (user == nullptr && (!spec.linux_.uid_mappings.empty() || !spec.linux_.gid_mappings.empty())) {
     return fail(Errc::kInvalid, "linux.uidMappings and gidMappings need a user namespace");
   }
-  TRY(refuse_unsupported(spec));
+  TRY(check_net_devices(spec));
+  if (spec.linux_.intel_rdt) {
+    return fail(Errc::kUnsupported, "linux.intelRdt: resctrl is not driven by this version");
+  }
   for (const auto& [key, value] : spec.linux_.sysctl) TRY(check_sysctl(spec, key));
   for (const oci::Mount& mount : spec.mounts) TRY(check_mount(mount));
   return {};

@@ -60,7 +60,13 @@ constexpr Bit kMountBits[] = {
 };
 constexpr Bit kFlagBits[] = {
     {init::kOptional, "optional"}, {init::kRecursive, "recursive"}, {init::kCreate, "create"},
-    {init::kNoFollow, "nofollow"}, {init::kTolerate, "tolerate"},
+    {init::kNoFollow, "nofollow"}, {init::kTolerate, "tolerate"},   {init::kKeepLink, "keep-link"},
+};
+
+constexpr Bit kInheritBits[] = {
+    {init::kInheritMode, "mode"},
+    {init::kInheritOwner, "owner"},
+    {init::kInheritContent, "content"},
 };
 
 /// "ro,nosuid", what has no name in hex; "0" for nothing.
@@ -149,6 +155,11 @@ class Dumper {
       text(name, static_cast<uint32_t>(entry));
     }
   }
+  void list(const char* name, uint32_t offset) {
+    for (const char* at = plan_.text(offset); *at != '\0'; at += std::strlen(at) + 1) {
+      line(fmt::format("{}: {}", name, quoted(at)));
+    }
+  }
   uint64_t word(uint32_t offset) const {
     uint64_t value = 0;
     std::memcpy(&value, plan_.text(offset), sizeof value);
@@ -171,6 +182,16 @@ class Dumper {
     if ((s.rec_set | s.rec_clr) != 0) {
       text += fmt::format(", in the whole tree set {} clear {}", bits(s.rec_set, kAttributeBits),
                           bits(s.rec_clr, kAttributeBits));
+    }
+    if (s.idmap != Source::IdMap::kNone) {
+      text += s.idmap == Source::IdMap::kTree ? ", ids in the whole tree mapped" : ", ids mapped";
+      if (!s.maps_path.empty()) text += " by " + s.maps_path;
+      for (const auto* map : {&s.maps.uids, &s.maps.gids}) {
+        for (const oci::IdMapping& m : *map) {
+          text += fmt::format(" {}-{}-{}", m.container_id, m.host_id, m.size);
+        }
+        if (map == &s.maps.uids) text += " /";
+      }
     }
     for (const uint64_t flag : s.propagation) text += ", " + bits(flag, kMountBits);
     if (s.kind == Source::Kind::kNamespace) text += ", " + bits(s.n, kCloneBits);
@@ -200,6 +221,13 @@ class Dumper {
         text("source", s.c);
         text("data", s.d);
         line("flags of the mount: " + bits(s.n, kMountBits));
+        return true;
+      case kMountOver:
+        text("target", s.a);
+        text("type", s.b);
+        text("source", s.c);
+        list("option", s.d);
+        line(fmt::format("set {} inherit {}", bits(s.n, kAttributeBits), bits(s.m, kInheritBits)));
         return true;
       case kPropagation:
       case kTargetPropagation:
@@ -252,6 +280,13 @@ class Dumper {
         line(fmt::format("mode {:#x}", s.n));
         hex(s.a, s.m / 8);
         return true;
+      case kAffinity:
+        if (std::string_view(plan_.text(s.a), s.n).find_first_not_of('\xff') == std::string::npos) {
+          line("every CPU");
+        } else {
+          hex(s.a, s.n);
+        }
+        return true;
       case kSetGroups:
         hex(s.a, s.n * sizeof(uint32_t));
         return true;
@@ -262,9 +297,7 @@ class Dumper {
         line(fmt::format("resource {} {} {}", s.n, s.m, word(s.d)));
         return true;
       case kFindExe:
-        for (const char* at = plan_.text(s.a); *at != '\0'; at += std::strlen(at) + 1) {
-          line("candidate: " + quoted(at));
-        }
+        list("candidate", s.a);
         return true;
       case kHook:
         text("path", s.a);

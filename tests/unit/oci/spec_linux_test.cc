@@ -155,7 +155,6 @@ TEST(Linux, RefusesWithTheMembersPath) {
       {R"("seccomp": {"defaultAction": "A", "syscalls": [{"names": ["x"], "action": "B",
           "args": [{"index": 6, "value": 1, "op": "C"}]}]})",
        "linux.seccomp.syscalls[0].args[0].index: 6 is out of range (0 to 5)"},
-      {R"("memoryPolicy": {})", "linux.memoryPolicy.mode: missing"},
       {R"("personality": {})", "linux.personality.domain: missing"},
   };
   for (const auto& [members, text] : cases) EXPECT_EQ(problem(members), text) << members;

@@ -171,15 +171,16 @@ TEST(Attributes, TheKernelTakesTheMemoryPolicy) {
 
 TEST(Attributes, MemoryPolicyRules) {
   EXPECT_EQ(error_of(make_memory_policy({"MPOL_X", "0", {}})),
-            "linux.memoryPolicy.mode: \"MPOL_X\" is not known");
+            "linux.memoryPolicy: invalid memory policy mode \"MPOL_X\"");
   EXPECT_EQ(error_of(make_memory_policy({"MPOL_BIND", "", {}})),
             "linux.memoryPolicy.nodes: MPOL_BIND needs at least one");
   EXPECT_EQ(error_of(make_memory_policy({"MPOL_LOCAL", "0", {}})),
-            "linux.memoryPolicy.nodes: \"0\", but MPOL_LOCAL takes none");
+            "linux.memoryPolicy: MPOL_LOCAL mode requires 0 nodes but got 1");
   EXPECT_EQ(error_of(make_memory_policy({"MPOL_BIND", "0", {"MPOL_F_X"}})),
-            "linux.memoryPolicy.flags: \"MPOL_F_X\" is not known");
+            "linux.memoryPolicy: invalid memory policy flag \"MPOL_F_X\"");
   EXPECT_EQ(error_of(make_memory_policy({"MPOL_BIND", "0-", {}})),
-            "linux.memoryPolicy.nodes: \"0-\": \"0-\" is no number or range up to 65536");
+            "linux.memoryPolicy.nodes: invalid memory policy node: \"0-\": \"0-\" is no number or "
+            "range up to 65536");
 }
 
 TEST(Attributes, Masks) {

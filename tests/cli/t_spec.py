@@ -1,0 +1,588 @@
+# SPDX-License-Identifier: Apache-2.0
+"""runtime-spec as a container feels it: hooks, namespaces, devices, capabilities, seccomp, scheduling, network
+devices, what is refused, and the features document. The numbers are the acceptance cases of docs/conformance.md."""
+
+import ctypes
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+from tests.support import lab as L
+from tests.support.command import Cli
+from tests.support.runner import Skip, check, contains, equal, eventually
+
+
+def clis(lab):
+    return [Cli(lab, name) for name in L.COMMANDS]
+
+
+def host(*words, **options):
+    return subprocess.run(words, check=True, capture_output=True, text=True, **options).stdout
+
+
+def namespace(spec, kind, **more):
+    spec["linux"]["namespaces"].append({"type": kind, **more})
+
+
+def without(spec, kind):
+    spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != kind]
+
+
+def capable(spec, *names):
+    for kind in ("bounding", "effective", "permitted"):
+        spec["process"]["capabilities"][kind] += names
+
+
+def user_namespace(spec, first=100000):
+    namespace(spec, "user")
+    for kind in ("uidMappings", "gidMappings"):
+        spec["linux"][kind] = [{"containerID": 0, "hostID": first, "size": 65536}]
+
+
+# ---- hooks
+
+def hook(script, **more):
+    return {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"], **more}
+
+
+def test_hooks_in_order(lab):  # acceptance case 6
+    """Order, namespaces, status and what each of the six kinds sees."""
+    for cli in [Cli(lab)]:  # runc 1.1 runs poststart hooks at create
+        out = f"{L.LAB}/{lab.new_id('hooks')}"
+        note = ('read -r state; echo "$0 $(readlink /proc/self/ns/mnt) $(echo "$state" | tr -d " " | grep -o \'"status":"[a-z]*"\' | cut -d\\" -f4)'
+                ' $([ -d /hooked ] && echo in || echo out)" >> %s')
+        outer, inner = note % out, note % "/hooked/log"
+
+        def one(kind, script):
+            return {"path": "/bin/sh", "args": ["sh", "-c", script, kind], "env": ["PATH=/usr/bin:/bin"]}
+
+        def change(spec):
+            os.makedirs(out + ".d", exist_ok=True)
+            spec["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
+            spec["mounts"].append({"destination": "/hooked", "type": "bind", "source": out + ".d", "options": ["bind"]})
+            spec["hooks"] = {k: [one(k, outer)] for k in ("prestart", "createRuntime", "createContainer", "poststart", "poststop")}
+            spec["hooks"]["startContainer"] = [one("startContainer", inner)]
+        id = cli.create("sleep", "1000", change=change)
+        lines = open(out, encoding="utf-8").read().splitlines()
+        own = os.readlink("/proc/self/ns/mnt")
+        equal([line.split()[0] for line in lines], ["prestart", "createRuntime", "createContainer"], cli.name)
+        for line in lines:
+            kind, mnt, status, _ = line.split()
+            equal(status, "creating", f"{cli.name} {kind}")
+            equal(mnt == own, kind != "createContainer", f"{cli.name} {kind} in the runtime's mount namespace")
+        inside = os.readlink(f"/proc/{cli.state(id)['pid']}/ns/mnt")
+        equal(lines[2].split()[1], inside, f"{cli.name}: createContainer's namespace")
+        cli("start", id).ok()
+        started = open(out + ".d/log", encoding="utf-8").read().split()
+        equal((started[0], started[1], started[3]), ("startContainer", inside, "in"), cli.name)
+        check(started[2] in ("created", "creating"), f"{cli.name}: startContainer sees {started[2]}")
+        poststart = open(out, encoding="utf-8").read().splitlines()[3].split()
+        equal((poststart[0], poststart[1], poststart[2]), ("poststart", own, "running"), cli.name)
+        cli.end(id)
+        poststop = open(out, encoding="utf-8").read().splitlines()[4].split()
+        equal((poststop[0], poststop[1], poststop[2]), ("poststop", own, "stopped"), cli.name)
+
+
+def test_mounts_stand_before_the_hooks(lab):  # acceptance case 6
+    """createRuntime sees the container's mounts through its pid, and no pivoted root yet."""
+    out = f"{L.LAB}/{lab.new_id('seen')}"
+    script = ("pid=$(tr -d ' ' | grep -o '\"pid\":[0-9]*' | cut -d: -f2); grep -c mqueue /proc/$pid/mountinfo > " + out +
+              "; [ -d /proc/$pid/root/mnt/lab ] && echo host >> " + out)
+    r = Cli(lab).run("true", change=lambda spec: spec.update(hooks={"createRuntime": [hook(script)]}))
+    equal(r.code, 0, r.err)
+    with open(out, encoding="utf-8") as f:
+        seen = f.read().split()
+    check(int(seen[0]) >= 1 and seen[1:] == ["host"], f"createRuntime saw {seen}")
+
+
+def test_failing_hooks(lab):  # acceptance case 7
+    marks = f"{L.LAB}/{lab.new_id('marks')}"
+    stop = [hook(f"echo stopped >> {marks}")]
+    cli = Cli(lab)
+    for kind in ("prestart", "createRuntime", "createContainer", "startContainer", "poststart"):
+        if os.path.exists(marks):
+            os.unlink(marks)
+        bad = {"path": "/bin/sh", "args": ["sh", "-c", "echo the reason >&2; exit 3"], "env": ["PATH=/bin"]}
+        r = cli.run("sleep", "1000", change=lambda spec: spec.update(hooks={kind: [bad], "poststop": stop}))  # noqa: B023
+        check(r.code != 0, f"a failing {kind} hook was no error")
+        contains(r.err, f"error running {kind} hook #0:", kind)
+        contains(r.err, "exit status 3", kind)
+        contains(r.err, "the reason", kind)
+        check(os.path.exists(marks), f"{kind}: poststop did not run")
+    # poststart's failure stops a started container; poststop's is a warning.
+    id = cli.create("sleep", "1000", change=lambda spec: spec.update(
+        hooks={"poststart": [hook("exit 1")], "poststop": [hook("exit 1")]}))
+    r = cli("start", id)
+    check(r.code != 0 and "error running poststart hook #0" in r.err, f"start: {r!r}")
+    cli.until(id, "stopped")
+    r = cli("delete", id)
+    equal(r.code, 0, f"delete with a failing poststop hook: {r.err}")
+    contains(r.err, "poststop")
+
+
+def test_hook_timeout(lab):  # acceptance case 7
+    for kind in ("createRuntime", "createContainer"):
+        begun = time.monotonic()
+        r = Cli(lab).run("true", change=lambda spec: spec.update(hooks={kind: [hook("exec sleep 5", timeout=1)]}))  # noqa: B023
+        took = time.monotonic() - begun
+        check(r.code != 0 and "past" in r.err and "timeout" in r.err, f"{kind}: {r!r}")
+        check(0.9 < took < 4.5, f"{kind}: killed after {took:.1f} s")
+
+
+def test_hooks_environment(lab):
+    """startContainer hooks without env get the process's (runc's rule); with one, exactly that."""
+    out = f"{L.LAB}/{lab.new_id('env')}"
+    os.makedirs(out)
+
+    def change(spec):
+        spec["mounts"].append({"destination": "/tmp", "type": "bind", "source": out, "options": ["bind"]})
+        spec["process"]["env"] += ["ONE=two"]
+        spec["hooks"] = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "env > /tmp/none"]},
+                                            {"path": "/bin/sh", "args": ["sh", "-c", "env > /tmp/own"], "env": ["A=b"]}]}
+    r = Cli(lab).run("true", change=change)
+    equal(r.code, 0, r.err)
+    contains(open(out + "/none", encoding="utf-8").read(), "ONE=two\n")
+    own = open(out + "/own", encoding="utf-8").read()
+    check("A=b\n" in own and "ONE" not in own, f"the hook's own environment: {own!r}")
+
+
+# ---- devices
+
+def test_devices(lab):  # acceptance case 24
+    def change(spec):
+        capable(spec, "CAP_MKNOD", "CAP_DAC_OVERRIDE")
+        spec["linux"]["devices"] = [{"path": "/dev/mem0", "type": "c", "major": 1, "minor": 1, "fileMode": 0o640, "uid": 5, "gid": 6},
+                                    {"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200}]
+        spec["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
+    script = ("stat -c '%a %u:%g %t:%T' /dev/mem0; cat /dev/mem0 2>&1; mknod /tmp/n c 1 1 && echo made; cat /tmp/n 2>&1;"
+              "head -c 1 /dev/zero | wc -c; exec 3<> /dev/net/tun && echo tun")
+    for cli in clis(lab):
+        r = cli.run("sh", "-c", script, change=change)
+        lines = r.out.splitlines()
+        equal(lines[0], "640 5:6 1:1", f"{cli.name}: {r.err}")
+        contains(lines[1], "Operation not permitted", cli.name)
+        equal(lines[2], "made", f"{cli.name}: mknod of any device is allowed")
+        contains(lines[3], "Operation not permitted", cli.name)
+        equal(lines[4], "1", cli.name)
+        if cli.name == "amphora":  # runc took 10:200 back in 1.2.1 only
+            equal(lines[5:], ["tun"], r.err)
+
+
+def test_device_over_a_file_of_another_type(lab):  # acceptance case 24
+    def change(spec):
+        there = f"{L.LAB}/{lab.new_id('dev')}"
+        os.makedirs(there)
+        with open(there + "/null", "w", encoding="utf-8"):
+            pass
+        spec["mounts"].append({"destination": "/dev/own", "type": "bind", "source": there, "options": ["bind"]})
+        spec["linux"]["devices"] = [{"path": "/dev/own/null", "type": "c", "major": 1, "minor": 3}]
+    r = Cli(lab).run("true", change=change)
+    check(r.code != 0 and "/dev/own/null" in r.err and "File exists" in r.err, f"a file in a device's place: {r!r}")
+
+
+# ---- this machine's limits
+
+def test_without_cap_sys_resource(lab):  # acceptance case 25
+    bounding = int(re.search(r"CapBnd:\s*(\w+)", open("/proc/self/status", encoding="utf-8").read())[1], 16)
+    equal(Cli(lab).run("true").code, 0, "the default bundle")
+    if bounding >> 24 & 1:
+        raise Skip("this root has CAP_SYS_RESOURCE")
+    own = int(open("/proc/self/oom_score_adj", encoding="utf-8").read())
+    r = Cli(lab).run("true", change=lambda spec: spec["process"].update(oomScoreAdj=max(own - 1, -1000)))
+    check(r.code != 0 and "process.oomScoreAdj" in r.err and "CAP_SYS_RESOURCE" in r.err, f"{r!r}")
+    equal(len(r.err.strip().splitlines()), 1, "lines of the error")
+    high = {"type": "RLIMIT_NOFILE", "soft": 1 << 40, "hard": 1 << 40}
+    r = Cli(lab).run("true", change=lambda spec: spec["process"].update(rlimits=[high]))
+    check(r.code != 0 and "RLIMIT_NOFILE" in r.err and "Operation not permitted" in r.err, f"{r!r}")
+    equal(len(r.err.strip().splitlines()), 1, "lines of the error")
+
+
+# ---- seccomp
+
+def profile(*rules, default="SCMP_ACT_ALLOW", **more):
+    return {"defaultAction": default, "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64"],
+            "syscalls": [{"names": names, "action": action, **extra} for names, action, extra in rules], **more}
+
+
+def test_seccomp(lab):  # acceptance case 32
+    def with_profile(p, nnp=True):
+        def change(spec):
+            spec["linux"]["seccomp"] = p
+            spec["process"]["noNewPrivileges"] = nnp
+            spec["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
+        return change
+    errno = profile((["mkdir", "mkdirat", "no_such_call"], "SCMP_ACT_ERRNO", {"errnoRet": 95}))
+    for cli in clis(lab):
+        for nnp in (True, False):
+            r = cli.run("sh", "-c", "mkdir /tmp/x; echo $?", change=with_profile(errno, nnp))
+            equal((r.code, r.out), (0, "1\n"), f"{cli.name}: {r.err}")
+            contains(r.err, "Operation not supported", f"{cli.name}: the errno of the rule")
+        # Two conditions on one argument are two rules, as of old.
+        both = profile((["kill"], "SCMP_ACT_ERRNO", {"errnoRet": 95, "args": [
+            {"index": 1, "value": 10, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 12, "op": "SCMP_CMP_EQ"}]}))
+        r = cli.run("sh", "-c", "trap : USR1 USR2 WINCH; for s in 10 12 28; do kill -$s $$ 2>/dev/null; echo $?; done", change=with_profile(both))
+        equal(r.out.split(), ["1", "1", "0"], f"{cli.name}: {r.err}")
+    for wrong, words in (
+            (profile(listenerMetadata="x"), "listenerMetadata"),
+            (profile((["write"], "SCMP_ACT_NOTIFY", {}), listenerPath="/none"), "write"),
+            (profile(default="SCMP_ACT_NOTIFY", listenerPath="/none"), "SCMP_ACT_NOTIFY"),
+            (profile((["mkdir"], "SCMP_ACT_ALLOW", {"errnoRet": 1}), default="SCMP_ACT_KILL"), "errnoRet"),
+            (profile(flags=["SECCOMP_FILTER_FLAG_NONE_SUCH"]), "SECCOMP_FILTER_FLAG_NONE_SUCH"),
+            (profile(default="SCMP_ACT_NONE_SUCH"), "SCMP_ACT_NONE_SUCH")):
+        r = Cli(lab).run("true", change=with_profile(wrong))
+        check(r.code != 0 and words in r.err, f"{words}: {r!r}")
+
+
+def agent(path, answers):
+    """A seccomp agent: takes connections, answers every notification with errno 95."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server.bind(path)
+    server.listen(8)
+
+    def serve():
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            text, fds, _, _ = socket.recv_fds(connection, 1 << 16, 8)
+            answers.append((json.loads(text.rstrip(b"\0")), len(fds)))
+            threading.Thread(target=answer, args=(fds[0],), daemon=True).start()
+
+    def answer(fd):
+        libc = ctypes.CDLL(None, use_errno=True)
+        while True:
+            request = ctypes.create_string_buffer(80)
+            if libc.ioctl(fd, ctypes.c_ulong(0xC0502100), request) != 0:
+                return
+            reply = struct.pack("=Qqii", struct.unpack_from("=Q", request)[0], 0, -95, 0)
+            libc.ioctl(fd, ctypes.c_ulong(0xC0182101), ctypes.create_string_buffer(reply, 24))
+    threading.Thread(target=serve, daemon=True).start()
+    return server
+
+
+def test_seccomp_notify(lab):  # acceptance case 32
+    for cli in clis(lab):
+        path, answers = f"{L.LAB}/{lab.new_id('agent')}", []
+        server = agent(path, answers)
+
+        def change(spec):
+            spec["linux"]["seccomp"] = profile((["mkdir"], "SCMP_ACT_NOTIFY", {}), listenerPath=path, listenerMetadata="words")  # noqa: B023
+            spec["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
+        id = cli.running("sh", "-c", "mkdir /tmp/a; sleep 1000", change=change)
+        r = cli("exec", id, "sh", "-c", "mkdir /tmp/b; echo $?")
+        equal(r.out, "1\n", f"{cli.name}: {r!r}")
+        contains(r.err, "Operation not supported", cli.name)
+        equal(len(answers), 2, f"{cli.name}: a connection for init and one for exec")
+        for state, fds in answers:
+            equal((fds, state["fds"], state["metadata"], state["state"]["id"]), (1, ["seccompFd"], "words", id), cli.name)
+        cli.end(id)
+        server.close()
+
+
+# ---- capabilities
+
+def caps_of(text):
+    return dict(re.findall(r"Cap(\w+):\s*(\w+)", text))
+
+
+def test_capabilities(lab):  # acceptance case 33
+    sets = {"bounding": ["CAP_CHOWN", "CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_CHOWN", "CAP_KILL"],
+            "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]}
+    want = {"Inh": 1 << 5, "Prm": 1 << 5, "Eff": 1 << 5, "Bnd": 1 | 1 << 5, "Amb": 1 << 5}
+
+    def change(spec):
+        spec["process"]["user"] = {"uid": 1000, "gid": 1000}
+        spec["process"]["capabilities"] = sets
+    for cli in clis(lab):
+        r = cli.run("cat", "/proc/self/status", change=change)
+        got = {k: int(v, 16) for k, v in caps_of(r.out).items()}
+        equal(got, want, f"{cli.name}: {r.err}")
+        id = cli.running("sleep", "1000", change=change)
+        got = {k: int(v, 16) for k, v in caps_of(cli("exec", id, "cat", "/proc/self/status").ok().out).items()}
+        equal(got, want, f"{cli.name} exec")
+        cli.end(id)
+    r = Cli(lab).run("true", change=lambda spec: spec["process"]["capabilities"]["bounding"].append("CAP_NONE_SUCH"))
+    equal(r.code, 0, r.err)
+    contains(r.err, "CAP_NONE_SUCH", "the warning")
+    r = Cli(lab).run("true", change=lambda spec: spec["process"]["capabilities"].update(ambient=["CAP_CHOWN"], inheritable=[]))
+    # runc's contract as of 1.2: a warning.
+    check(r.code == 0 and "can't raise ambient capability CAP_CHOWN" in r.err, f"an ambient capability that cannot be: {r!r}")
+
+
+# ---- namespaces
+
+def test_time_namespace(lab):  # acceptance case 34
+    def change(spec):
+        namespace(spec, "time")
+        spec["linux"]["timeOffsets"] = {"monotonic": {"secs": 86400, "nanosecs": 0}, "boottime": {"secs": 864000, "nanosecs": 5}}
+    up = float(open("/proc/uptime", encoding="utf-8").read().split()[0])
+    cli = Cli(lab)
+    id = cli.running("sleep", "1000", change=change)
+    pid = cli.state(id)["pid"]
+    offsets = open(f"/proc/{pid}/timens_offsets", encoding="utf-8").read().split()
+    equal(offsets, ["monotonic", "86400", "0", "boottime", "864000", "5"])
+    inside = float(cli("exec", id, "cat", "/proc/uptime").ok().out.split()[0])
+    check(864000 <= inside - up < 864100, f"uptime of exec: {inside} against {up}")
+    equal(cli("exec", id, "readlink", "/proc/self/ns/time").ok().out.strip(), os.readlink(f"/proc/{pid}/ns/time"))
+    cli.end(id)
+    r = cli.run("true", change=lambda spec: spec["linux"].update(timeOffsets={"monotonic": {"secs": 1}}))
+    check(r.code != 0 and "timeOffsets" in r.err and "time namespace" in r.err, f"offsets without a namespace: {r!r}")
+
+
+def test_user_namespace(lab):  # acceptance case 35
+    """Root inside is the mapped id; /proc, /dev and mounts are usable; sysfs without a network namespace is read-only."""
+    cli = Cli(lab)
+    tree = f"{L.LAB}/{lab.new_id('tree')}"
+    os.makedirs(tree)
+    os.chown(tree, 100000, 100000)
+
+    def change(spec):
+        user_namespace(spec)
+        spec["mounts"].append({"destination": "/tmp", "type": "bind", "source": tree, "options": ["bind"]})
+    id = cli.running("sh", "-c", "id -u; echo x > /tmp/f; echo > /dev/null; sleep 1000", change=change)
+    pid = cli.state(id)["pid"]
+    equal(open(f"/proc/{pid}/uid_map", encoding="utf-8").read().split(), ["0", "100000", "65536"])
+    eventually(lambda: os.path.exists(tree + "/f"), 3, "the file")
+    equal((os.stat(f"/proc/{pid}").st_uid, os.stat(tree + "/f").st_uid), (100000, 100000))
+    equal(cli("exec", id, "id", "-u").ok().out, "0\n")
+    equal(cli("exec", "-u", "5:6", id, "sh", "-c", "id -u; id -g").ok().out, "5\n6\n")
+    cli.end(id)
+
+    def shared_network(spec):
+        user_namespace(spec)
+        without(spec, "network")
+        spec["mounts"] = [m for m in spec["mounts"] if m["destination"] != "/sys/fs/cgroup"]
+    r = cli.run("sh", "-c", "ls /sys/class > /dev/null && echo seen; awk '$5 == \"/sys\" {print $6}' /proc/self/mountinfo", change=shared_network)
+    check(r.code == 0 and r.out.startswith("seen\n") and "ro" in r.out.split()[1].split(","), f"sysfs: {r!r}")
+
+
+def test_user_namespace_by_path(lab):  # acceptance case 35
+    cli = Cli(lab)
+    first = cli.running("sleep", "1000", change=user_namespace)
+    pid = cli.state(first)["pid"]
+
+    def join(spec):
+        without(spec, "pid")
+        namespace(spec, "user", path=f"/proc/{pid}/ns/user")
+        namespace(spec, "pid", path=f"/proc/{pid}/ns/pid")
+    r = cli.run("sh", "-c", "cat /proc/self/uid_map; id -u", change=join)
+    equal((r.code, r.out.split()), (0, ["0", "100000", "65536", "0"]), r.err)
+
+    def other(spec):
+        namespace(spec, "user", path=f"/proc/{pid}/ns/net")
+    r = cli.run("true", change=other)
+    check(r.code != 0 and "another type" in r.err, f"a network namespace for a user one: {r!r}")
+    cli.end(first)
+
+
+# ---- scheduling, memory policy, network devices
+
+def test_process_attributes(lab):  # acceptance case 36
+    def change(spec):
+        spec["process"]["ioPriority"] = {"class": "IOPRIO_CLASS_BE", "priority": 6}
+        spec["process"]["scheduler"] = {"policy": "SCHED_BATCH", "nice": 7}
+        spec["linux"]["memoryPolicy"] = {"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}
+        spec["linux"]["personality"] = {"domain": "LINUX32"}
+        spec["process"]["user"]["umask"] = 0o27
+    script = "ionice; cut -d' ' -f19,41 /proc/self/stat; head -n 1 /proc/self/numa_maps | cut -d' ' -f2; uname -m; umask; grep Cpus_allowed_list /proc/self/status"
+    cli = Cli(lab)
+    id = cli.running("sleep", "1000", change=change)
+    cpus = re.search(r"Cpus_allowed_list:\s*(\S+)", open("/proc/self/status", encoding="utf-8").read())[1]
+    r = cli("exec", id, "sh", "-c", script)
+    lines = r.ok().out.splitlines()
+    equal(lines, ["best-effort: prio 6", "7 3", "prefer=static:0", "i686", "0027", f"Cpus_allowed_list:\t{cpus}"], r.err)
+    cli.end(id)
+
+
+def test_affinity(lab):
+    """A caller that is bound to one CPU binds neither init nor exec; execCPUAffinity does."""
+    mine = sorted(os.sched_getaffinity(0))
+    if len(mine) < 2:
+        raise Skip("one CPU")
+    cli = Cli(lab)
+
+    def change(spec):
+        spec["process"]["execCPUAffinity"] = {"initial": str(mine[0]), "final": str(mine[1])}
+    os.sched_setaffinity(0, {mine[0]})
+    try:
+        id = cli.running("sleep", "1000", change=change)
+        equal(sorted(os.sched_getaffinity(cli.state(id)["pid"])), mine, "init's CPUs")
+        out = cli("exec", id, "grep", "Cpus_allowed_list", "/proc/self/status").ok().out
+        equal(out.split()[1], str(mine[1]), "the final mask of exec")
+    finally:
+        os.sched_setaffinity(0, set(mine))
+    cli.end(id)
+    r = cli.run("true", change=lambda spec: spec["process"].update(execCPUAffinity={"initial": "x"}))
+    equal(r.code, 0, "init does not use execCPUAffinity")
+
+
+def test_network_devices(lab):  # acceptance case 36
+    def make():
+        host("ip", "link", "add", "spec0", "type", "veth", "peer", "name", "spec1")
+        host("ip", "link", "set", "spec0", "mtu", "1400", "address", "02:00:00:00:00:07", "up")
+        host("ip", "addr", "add", "10.77.0.2/24", "brd", "10.77.0.255", "dev", "spec0")
+        host("ip", "addr", "add", "fd00:77::2/64", "dev", "spec0", "nodad")
+    try:
+        make()
+    except subprocess.CalledProcessError as error:
+        raise Skip(f"no veth here: {error.stderr.strip()}") from error
+    cli = Cli(lab)
+    try:
+        id = cli.running("sleep", "1000", change=lambda spec: spec["linux"].update(netDevices={"spec0": {"name": "eth7"}}))
+        shown = host("nsenter", "-t", str(cli.state(id)["pid"]), "-n", "ip", "-o", "addr", "show", "dev", "eth7")
+        contains(shown, "inet 10.77.0.2/24 brd 10.77.0.255 scope global")
+        contains(shown, "inet6 fd00:77::2/64 scope global")
+        link = host("nsenter", "-t", str(cli.state(id)["pid"]), "-n", "ip", "-o", "link", "show", "dev", "eth7")
+        check("mtu 1400" in link and "02:00:00:00:00:07" in link and ",UP" in link.replace("<", ","), f"the link: {link}")
+        check(subprocess.run(["ip", "link", "show", "spec0"], capture_output=True, check=False).returncode != 0, "spec0 is still outside")
+        cli.end(id)
+        eventually(lambda: "spec1" not in host("ip", "-o", "link"), 5, "the pair went with the container")
+        make()
+        r = cli.run("true", change=lambda spec: spec["linux"].update(netDevices={"spec0": {}, "spec9": {}}))
+        check(r.code != 0 and "spec9" in r.err and "No such device" in r.err, f"a missing device: {r!r}")
+        contains(host("ip", "-o", "addr", "show", "dev", "spec0"), "10.77.0.2/24", "spec0 stayed as it was")
+
+        def no_namespace(spec):
+            without(spec, "network")
+            spec["linux"]["netDevices"] = {"spec0": {}}
+        r = cli.run("true", change=no_namespace)
+        check(r.code != 0 and "linux.netDevices needs a network namespace" in r.err, f"{r!r}")
+    finally:
+        subprocess.run(["ip", "link", "del", "spec1"], capture_output=True, check=False)
+
+
+# ---- what is refused
+
+def test_validation(lab):  # acceptance case 37
+    """Each a single line that names the member, and nothing made."""
+    def put(**members):
+        return lambda spec: spec.update(**members)
+
+    def linux(**members):
+        return lambda spec: spec["linux"].update(**members)
+
+    def process(**members):
+        return lambda spec: spec["process"].update(**members)
+    limit = {"type": "RLIMIT_NOFILE", "soft": 1, "hard": 1}
+    cli = Cli(lab)
+    for change, words in (
+            (lambda spec: namespace(spec, "pid"), "linux.namespaces"),
+            (process(rlimits=[limit, limit]), "process.rlimits"),
+            (process(rlimits=[{"type": "RLIMIT_NONE", "soft": 1, "hard": 1}]), "process.rlimits[0].type"),
+            (linux(sysctl={"kernel.shmmax": "1"}, namespaces=[{"type": "mount"}, {"type": "uts"}, {"type": "pid"}]), "linux.sysctl kernel.shmmax"),
+            (linux(sysctl={"vm.swappiness": "1"}), "linux.sysctl vm.swappiness"),
+            (linux(sysctl={"kernel.hostname": "x"}), "linux.sysctl kernel.hostname"),
+            (lambda spec: without(spec, "uts"), "hostname"),
+            (put(ociVersion="2.0.0"), "ociVersion"),
+            (process(env=["A=b\0c"]), "process.env[0]"),
+            (process(env=["noequals"]), "process.env[0]"),
+            (process(cwd="relative"), "process.cwd"),
+            (process(args=[]), "process.args"),
+            (process(oomScoreAdj=1001), "process.oomScoreAdj"),
+            (process(scheduler={"policy": "SCHED_NONE"}), "process.scheduler.policy"),
+            (process(ioPriority={"class": "IOPRIO_CLASS_NONE", "priority": 1}), "process.ioPriority.class"),
+            (process(apparmorProfile="profile") if not os.path.exists("/sys/module/apparmor/parameters/enabled") else None, "AppArmor is not enabled"),
+            (process(selinuxLabel="a:b:c:d") if not os.path.exists("/sys/fs/selinux/enforce") else None, "SELinux is not enabled"),
+            (linux(mountLabel="a:b:c:d") if not os.path.exists("/sys/fs/selinux/enforce") else None, "linux.mountLabel"),
+            (linux(intelRdt={"closID": "x"}), "linux.intelRdt"),
+            (linux(rootfsPropagation="odd"), "linux.rootfsPropagation"),
+            (linux(personality={"domain": "ODD"}), "linux.personality.domain"),
+            (linux(netDevices={"no/name": {}}), "linux.netDevices"),
+            (put(hooks={"prestart": [{"path": "/bin/true", "timeout": 0}]}), "hooks.prestart[0].timeout"),
+            (put(hooks={"prestart": [{"path": "true"}]}), "hooks.prestart[0].path"),
+            (linux(devices=[{"path": "/dev/x", "type": "q"}]), "linux.devices[0].type")):
+        if change is None:
+            continue
+        r = cli.run("true", change=change)
+        check(r.code == 1 and words in r.err, f"{words}: {r!r}")
+        equal(len(r.err.strip().splitlines()), 1, f"{words}: lines of {r.err!r}")
+    equal(json.loads(cli("list", "-f", "json").ok().out or "null") or [], [], "containers after refusals")
+    r = cli.run("true", change=lambda spec: (spec.update(unknown={"a": 1}), spec["linux"].update(unheard=[1]), spec["process"].update(of=None)))
+    equal(r.code, 0, f"unknown members: {r.err}")
+
+
+# ---- features
+
+def test_features_are_true(lab):  # acceptance case 38
+    """Walks the document and tries what it lists."""
+    cli = Cli(lab)
+    document = json.loads(cli("features").ok().out)
+    equal((document["ociVersionMin"], document["ociVersionMax"][:3]), ("1.0.0", "1.3"))
+    tree = f"{L.LAB}/{lab.new_id('tree')}"
+    os.makedirs(tree)
+    os.chmod(tree, 0o755)
+    maps = {k: [{"containerID": 0, "hostID": 0, "size": 65536}] for k in ("uidMappings", "gidMappings")}
+    refused = []
+
+    def tried(what, change):
+        r = cli.run("true", change=change)
+        if r.code != 0:
+            refused.append(f"{what}: {r.err.strip()[-200:]}")
+
+    def options(option):
+        filesystem = option in ("tmpcopyup", "sync", "async", "dirsync", "mand", "nomand", "iversion", "noiversion", "lazytime",
+                                "nolazytime", "silent", "loud")
+        one = {"destination": "/tmp", "source": tree, "type": "bind", "options": ["rbind", option]}
+        if filesystem:
+            one = {"destination": "/tmp", "source": "tmpfs", "type": "tmpfs", "options": [option]}
+        if option in ("idmap", "ridmap"):
+            one.update(maps)
+        return lambda spec: spec["mounts"].append(one)
+    for option in document["mountOptions"]:
+        tried(f"mount option {option}", options(option))
+    for kind in document["linux"]["namespaces"]:
+        def change(spec, kind=kind):
+            without(spec, kind)
+            user_namespace(spec) if kind == "user" else namespace(spec, kind)
+        tried(f"namespace {kind}", change)
+    for kind in document["hooks"]:
+        mark = f"{L.LAB}/{lab.new_id('mark')}"
+
+        def change(spec, kind=kind, mark=mark):
+            spec["mounts"].append({"destination": L.LAB, "type": "bind", "source": L.LAB, "options": ["rbind"]})
+            spec["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"echo > {mark}"], "env": ["PATH=/bin"]}]}
+        tried(f"hook {kind}", change)
+        if not os.path.exists(mark):
+            refused.append(f"hook {kind} did not run")
+    seccomp = document["linux"]["seccomp"]
+    listener = f"{L.LAB}/{lab.new_id('agent')}"
+    server = agent(listener, [])
+    for action in seccomp["actions"]:
+        more = {"listenerPath": listener} if action == "SCMP_ACT_NOTIFY" else {}
+        tried(f"seccomp action {action}", lambda spec, a=action, m=more: spec["linux"].update(
+            seccomp=profile((["kexec_load"], a, {}), **m)))
+    for operator in seccomp["operators"]:
+        tried(f"seccomp operator {operator}", lambda spec, o=operator: spec["linux"].update(seccomp=profile(
+            (["kexec_load"], "SCMP_ACT_ERRNO", {"args": [{"index": 0, "value": 1, "valueTwo": 1, "op": o}]}))))
+    for arch in seccomp["archs"]:
+        tried(f"seccomp arch {arch}", lambda spec, a=arch: spec["linux"].update(
+            seccomp={"defaultAction": "SCMP_ACT_ALLOW", "architectures": [a], "syscalls": [{"names": ["kexec_load"], "action": "SCMP_ACT_ERRNO"}]}))
+    for flag in seccomp["supportedFlags"]:
+        tried(f"seccomp flag {flag}", lambda spec, f=flag: spec["linux"].update(
+            seccomp=profile((["kexec_load"], "SCMP_ACT_ERRNO", {}), flags=[f])))
+    for capability in document["linux"]["capabilities"]:
+        r = cli.run("true", change=lambda spec, c=capability: spec["process"]["capabilities"]["bounding"].append(c))
+        if r.code != 0 or f"unknown capability: {capability}" in r.err:
+            refused.append(f"capability {capability}: {r.err.strip()[-200:]}")
+    for mode in document["linux"]["memoryPolicy"]["modes"]:
+        nodes = "" if mode in ("MPOL_DEFAULT", "MPOL_LOCAL") else "0"
+        tried(f"memory policy {mode}", lambda spec, m=mode, n=nodes: spec["linux"].update(memoryPolicy={"mode": m, "nodes": n}))
+    server.close()
+    check(not refused, "listed and refused:\n      " + "\n      ".join(refused))
+
+
+def test_features_are_quick(lab):  # acceptance case 38
+    """No child process, and 5 ms at most (the best of ten: the machine may be busy)."""
+    best = min(Cli(lab)("features").seconds for _ in range(10))
+    trace = f"{L.LAB}/{lab.new_id('trace')}"
+    subprocess.run(["strace", "-f", "-e", "trace=process", "-o", trace, "amphora", "features"], env=lab.env, check=True, capture_output=True)
+    with open(trace, encoding="utf-8") as f:
+        made = [line for line in f if re.search(r"\b(clone3?|v?fork)\(", line)]
+    equal(made, [], "children of features")
+    check(best < 0.05, f"features took {best * 1000:.1f} ms at best")
