@@ -115,8 +115,9 @@ def test_features_are_true(lab):  # acceptance case 38
         tried(f"seccomp arch {arch}", lambda spec, a=arch: spec["linux"].update(
             seccomp={"defaultAction": "SCMP_ACT_ALLOW", "architectures": [a], "syscalls": [{"names": ["kexec_load"], "action": "SCMP_ACT_ERRNO"}]}))
     for flag in seccomp["supportedFlags"]:
+        # One of the flags is about notifications, and refused without any.
         tried(f"seccomp flag {flag}", lambda spec, f=flag: spec["linux"].update(
-            seccomp=profile((["kexec_load"], "SCMP_ACT_ERRNO", {}), flags=[f])))
+            seccomp=profile((["kexec_load"], "SCMP_ACT_NOTIFY", {}), flags=[f], listenerPath=listener)))
     for capability in document["linux"]["capabilities"]:
         r = cli.run("true", change=lambda spec, c=capability: spec["process"]["capabilities"]["bounding"].append(c))
         if r.code != 0 or f"unknown capability: {capability}" in r.err:
