@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A route netlink socket: just the requests that moving a network device takes (linux.netDevices),
 // each sent and acknowledged by itself. Own code of some hundred lines in place of a library
-// (docs/decisions/0015-own-netlink-sender.md). Not here: which devices go where (netdevices.cc).
+// (docs/decisions/0016-own-netlink-sender.md). Not here: which devices go where (netdevices.cc).
 #pragma once
 
 #include <cstdint>
