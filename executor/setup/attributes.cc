@@ -2,7 +2,6 @@
 // Process attributes. See attributes.h.
 #include "executor/setup/attributes.h"
 
-#include <linux/ioprio.h>
 #include <linux/mempolicy.h>
 #include <linux/sched.h>
 #include <sys/personality.h>
@@ -96,10 +95,16 @@ struct SchedAttr {
 };
 static_assert(sizeof(SchedAttr) == 48);
 
+// linux/ioprio.h, which is no C++ since Debian's 6.1.192 (a parameter called class).
+constexpr int kIoprioClassShift = 13;
+constexpr int kIoprioClassRealtime = 1;
+constexpr int kIoprioClassBestEffort = 2;
+constexpr int kIoprioClassIdle = 3;
+
 constexpr std::array kIoClasses = {
-    Word{"IOPRIO_CLASS_RT", IOPRIO_CLASS_RT},
-    Word{"IOPRIO_CLASS_BE", IOPRIO_CLASS_BE},
-    Word{"IOPRIO_CLASS_IDLE", IOPRIO_CLASS_IDLE},
+    Word{"IOPRIO_CLASS_RT", kIoprioClassRealtime},
+    Word{"IOPRIO_CLASS_BE", kIoprioClassBestEffort},
+    Word{"IOPRIO_CLASS_IDLE", kIoprioClassIdle},
 };
 
 constexpr uint64_t kWeightedInterleave = 6;  // MPOL_WEIGHTED_INTERLEAVE, 6.9
@@ -229,7 +234,7 @@ Result<uint64_t> make_io_priority(const oci::IoPriority& priority) {
     return invalid(
         fmt::format("process.ioPriority.class: \"{}\" is not known", priority.priority_class));
   }
-  return (*kind << IOPRIO_CLASS_SHIFT) | static_cast<uint64_t>(priority.priority);
+  return (*kind << kIoprioClassShift) | static_cast<uint64_t>(priority.priority);
 }
 
 Result<PersonalityValue> make_personality(const oci::Personality& personality) {
