@@ -197,7 +197,11 @@ Result<Received> receive_with_fds(int socket, size_t limit) {
       received.fds.emplace_back(fd);
     }
   }
-  if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+  // unix(7): descriptors that this process has no numbers left for are dropped, and only this flag tells.
+  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    return fail_errno(EMFILE, "receive the descriptors of a message");
+  }
+  if ((message.msg_flags & MSG_TRUNC) != 0) {
     return fail(Errc::kInternal, "receive a message: it was cut");
   }
   received.data.resize(static_cast<size_t>(n));

@@ -69,6 +69,29 @@ Result<std::unique_ptr<Cgroup>> create(const std::string& id, const oci::Linux& 
   return std::unique_ptr<Cgroup>();
 }
 
+Result<void> record_intent(const std::string& id, const oci::Linux& linux_, const setup::Host& host,
+                           const Options& options, oci::State& state) {
+  if (host.cgroup_mode == setup::CgroupMode::kNone) return {};
+  std::string path = linux_.cgroups_path;
+  if (options.systemd || is_unit_path(path)) {
+    TRY_ASSIGN(const UnitPath parts, parse_unit_path(path, id, options.rootless));
+    state.systemd_unit = unit_name(parts);
+    const bool slice = state.systemd_unit.ends_with(".slice");
+    TRY_ASSIGN(path, expand_slice(slice ? state.systemd_unit : parts.slice));
+    if (!slice) path += (path.ends_with('/') ? "" : "/") + state.systemd_unit;
+  }
+  if (host.cgroup_mode == setup::CgroupMode::kUnified) {
+    TRY_ASSIGN(const Location location, v2_location(path, id, host));
+    state.cgroup_dirs[""] = location.path;
+    return {};
+  }
+  TRY_ASSIGN(const std::vector<Location> locations, v1_locations(path, id, host));
+  for (const Location& location : locations) {
+    state.cgroup_dirs[location.controllers] = location.path;
+  }
+  return {};
+}
+
 Result<std::unique_ptr<Cgroup>> open(const oci::State& state, const setup::Host& host) {
   auto cgroup = open_files(state, host);
   if (!cgroup || state.systemd_unit.empty()) return cgroup;

@@ -161,6 +161,10 @@ struct Options {
 /// nothing was asked, or rootless without rights and nothing was asked.
 Result<std::unique_ptr<Cgroup>> create(const std::string& id, const oci::Linux& linux_,
                                        const setup::Host& host, const Options& options);
+/// Records where `create` will make it, for who has to clean up when the creator dies in between.
+/// kInvalid: a cgroupsPath that names no place.
+Result<void> record_intent(const std::string& id, const oci::Linux& linux_, const setup::Host& host,
+                           const Options& options, oci::State& state);
 /// Finds it again from the state; missing directories are tolerated (remove stays possible).
 Result<std::unique_ptr<Cgroup>> open(const oci::State& state, const setup::Host& host);
 

@@ -46,6 +46,11 @@ long mask(const Context& c, const Step& s) noexcept;
 long readonly_path(const Context& c, const Step& s) noexcept;
 long remount_root(const Context& c, const Step& s) noexcept;
 long pivot(const Context& c, const Step& s) noexcept;
+/// Gives the filesystem context `fs` the options d, makes a mount with the attributes n of it that
+/// takes `what` (Inherit) from the directory `target`, and attaches it there.
+long mount_context(const Context& c, const Step& s, int fs, int target, uint64_t what) noexcept;
+// procfs.cc
+long mount_proc(const Context& c, const Step& s) noexcept;
 // copy_tree.cc
 /// Copies what directory `from` holds into the empty directory `to`. 0 or -errno.
 long copy_tree(int from, int to) noexcept;

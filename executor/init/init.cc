@@ -57,6 +57,8 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
       return mount_fs(c, s);
     case Op::kMountOver:
       return mount_over(c, s);
+    case Op::kMountProc:
+      return mount_proc(c, s);
     case Op::kBind:
       return bind(c, s);
     case Op::kAttachInDir:

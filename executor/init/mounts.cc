@@ -169,12 +169,16 @@ long mount_over(const Context& c, const Step& s) noexcept {
   const LocalFd fs(call(SYS_fsopen, c.text(s.b), static_cast<uint32_t>(FSOPEN_CLOEXEC)));
   if (!fs.ok()) return fs.error();
   call(SYS_fsconfig, fs.get(), kFsSetString, "source", c.text(s.c), 0);
-  long result = configure(fs.get(), const_cast<char*>(c.text(s.d)));
+  return mount_context(c, s, fs.get(), target.get(), s.m);
+}
+
+long mount_context(const Context& c, const Step& s, int fs, int target, uint64_t what) noexcept {
+  long result = configure(fs, const_cast<char*>(c.text(s.d)));
   if (result < 0) return result;
-  const LocalFd tree(call(SYS_fsmount, fs.get(), static_cast<uint32_t>(FSMOUNT_CLOEXEC), s.n));
+  const LocalFd tree(call(SYS_fsmount, fs, static_cast<uint32_t>(FSMOUNT_CLOEXEC), s.n));
   if (!tree.ok()) return tree.error();
-  result = inherit(tree.get(), target.get(), s.m);
-  return result < 0 ? result : attach(tree.get(), target.get());
+  if (what != 0) result = inherit(tree.get(), target, what);
+  return result < 0 ? result : attach(tree.get(), target);
 }
 
 long bind(const Context& c, const Step& s) noexcept {

@@ -202,8 +202,11 @@ long console(const Context& c, const Step& s) noexcept {
       st.st_rdev != makedev(5, 2)) {
     return -ENODEV;
   }
+  // Not blocking was for what might have been there instead; who gets the master expects a plain one.
+  long result = call(SYS_fcntl, master.get(), F_SETFL, O_RDWR);
+  if (result < 0) return result;
   int unlock = 0;
-  long result = call(SYS_ioctl, master.get(), TIOCSPTLCK, &unlock);
+  result = call(SYS_ioctl, master.get(), TIOCSPTLCK, &unlock);
   if (result < 0) return result;
   LocalFd slave(call(SYS_ioctl, master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
   if (!slave.ok()) return slave.error();

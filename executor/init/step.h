@@ -30,6 +30,8 @@ enum class Op : uint16_t {
              ///< `fd`: the tree to attach where that is forbidden (EPERM)
   kMountOver,  ///< new filesystem that takes m (Inherit) from the directory it hides: target a,
                ///< type b, source c, options d ("key" or "key=value", a list), MOUNT_ATTR_ n
+  kMountProc,  ///< procfs of the pid namespace `fd`, which this process is not in: target a, options d and
+               ///< MOUNT_ATTR_ n as for kMountOver; m: index of an empty tree for a helper's root
   kBind,  ///< attach the detached tree `fd` at target a, made like the tree if missing. With b, a
           ///< tree that is a symlink is copied instead, as c in directory b
   kAttachInDir,  ///< make directory a in the entered directory, attach tree `fd` (none: bind host path b) on it

@@ -220,15 +220,16 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
 
   Undo undo{*this, std::nullopt, nullptr, std::nullopt, first_state(id, bundle, verdict)};
   undo.armed = false;  // nothing made yet: an existing container of this id is somebody else's
+  cgroup::Options cgroup_options;
+  cgroup_options.systemd = options.systemd_cgroup;
+  cgroup_options.rootless = host_.euid != 0 || host_.in_user_namespace;
+  TRY(cgroup::record_intent(id, spec.linux_, host_, cgroup_options, undo.state));
   TRY_ASSIGN(undo.entry, store_.create(id));
   undo.armed = true;
   TRY(undo.entry->save_first(undo.state));
   TRY(runtime::keep_config(*undo.entry, bundle.config));
   if (options.on_state_dir) TRY(options.on_state_dir(undo.entry->dir_fd()));
 
-  cgroup::Options cgroup_options;
-  cgroup_options.systemd = options.systemd_cgroup;
-  cgroup_options.rootless = host_.euid != 0 || host_.in_user_namespace;
   TRY_ASSIGN(undo.cgroup, cgroup::create(id, spec.linux_, host_, cgroup_options));
   if (undo.cgroup) {
     undo.cgroup->record(undo.state);

@@ -66,8 +66,11 @@ Result<void> Runtime::end_processes(const oci::State& state, cgroup::Cgroup* cgr
     static_cast<void>(send_signal(*init, SIGKILL));
     TRY(wait_for_end(*init));
   }
-  // With a pid namespace of its own, the kernel has ended the rest with init.
-  if (cgroup != nullptr && !state.own_pid_namespace) return cgroup->kill_all(SIGKILL);
+  // With a pid namespace of its own, the kernel has ended the rest with init; but a creator that died
+  // early has recorded none.
+  if (cgroup != nullptr && (!state.own_pid_namespace || state.pid == 0)) {
+    return cgroup->kill_all(SIGKILL);
+  }
   return {};
 }
 

@@ -160,7 +160,7 @@ class Launch {
   Result<void> fill_hook_states() {
     for (const Source& source : request_.plan.sources) {
       if (source.kind != Source::Kind::kHookState) continue;
-      const bool own_pids = (request_.plan.clone_flags & CLONE_NEWPID) != 0;
+      const bool own_pids = request_.plan.parent.own_pid_namespace;
       AMPHORA_CHECK(static_cast<bool>(request_.hook_state));
       // Anew when another process goes on: its pid is another.
       if (::ftruncate(source.fd.get(), 0) != 0 || ::lseek(source.fd.get(), 0, SEEK_SET) != 0) {

@@ -74,7 +74,7 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
     b.step(kTidy, "close what only the set-up needed").n =
         static_cast<uint64_t>(3 + in.preserve_fds);
   }
-  if (forks) b.step(kFork, "enter the pid namespace").n = in.process.terminal ? 1 : 0;
+  if (forks) plan_fork(in, "enter the pid namespace", in.process.terminal, b);
   if (late_filter) b.step(kNoNewPrivs, "set no_new_privs");
   TRY(plan_limits(in, b));
   // The parent's share (cgroups, rlimits, its record) has gone on meanwhile; from here on it counts.

@@ -53,6 +53,11 @@ bool has_new(const oci::Spec& spec, oci::NamespaceKind kind) noexcept;
 /// A pid namespace is joined when the container's root and mounts stand (kFork); before clone3, by the
 /// launcher, only where a new user namespace takes the right to join one away.
 bool joins_pid_late(const oci::Spec& spec) noexcept;
+/// A new pid namespace in a joined user namespace, which must own it: its first process is forked as
+/// soon as both are there.
+bool makes_pid_late(const oci::Spec& spec) noexcept;
+/// The descriptor of the namespace that `ns` joins, one for all steps that name it.
+int32_t joined_namespace(const oci::Namespace& ns, Builder& b);
 /// CLONE_NEW* of a kind; "pid" and so on for messages.
 uint64_t clone_flag(oci::NamespaceKind kind) noexcept;
 const char* to_string(oci::NamespaceKind kind) noexcept;
@@ -63,6 +68,10 @@ void plan_cgroups(const PlanInput& in, Builder& b);  // namespaces.cc
 Result<void> plan_affinity(const std::string& list, const char* noun, Builder& b);  // process.cc
 Result<void> plan_namespaces(const PlanInput& in, Builder& b);                      // namespaces.cc
 void plan_pid_join(const PlanInput& in, Builder& b);
+/// Goes on in a child, which the pid namespace takes in.
+/// `has_terminal`: stdin is the terminal already, and the child's session is to control it.
+void plan_fork(const PlanInput& in, const char* what, bool has_terminal,
+               Builder& b);                                 // namespaces.cc
 Result<void> plan_rootfs(const PlanInput& in, Builder& b);  // mounts.cc
 Result<void> plan_mounts(const PlanInput& in, Builder& b);  // mounts.cc
 Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount,

@@ -202,6 +202,27 @@ void plan_over(const oci::Mount& mount, const MountOptions& options, std::vector
   s.m = inherit;
 }
 
+/// A joined pid namespace is entered after all mounts, and procfs shows the one that its mounter is in.
+void plan_proc_of_joined(const PlanInput& in, const oci::Mount& mount, const MountOptions& options,
+                         Builder& b) {
+  std::vector<std::string> words = data_words(options.data);
+  add_superblock_words(options.ms_flags, words);
+  const int32_t ns = joined_namespace(*in.spec.find_namespace(oci::NamespaceKind::kPid), b);
+  Source empty;
+  empty.kind = Source::Kind::kEmpty;
+  empty.what = noun(mount);
+  const int32_t root = b.source(std::move(empty));
+  const uint32_t target = b.text(target_of(mount));
+  const uint32_t list = b.list(words);
+  init::Step& s = b.step(kMountProc, noun(mount));
+  s.a = target;
+  s.d = list;
+  s.n = options.attr_set;
+  s.m = static_cast<uint64_t>(root);
+  s.fd = ns;
+  s.flags |= init::kNoFollow;
+}
+
 /// sysfs is the network namespace's: without one of its own a user namespace may not mount it (EPERM),
 /// and gets the host's, read-only to its last mount (CVE-2023-25809).
 int32_t sysfs_instead(const PlanInput& in, const oci::Mount& mount, Builder& b) {
@@ -228,6 +249,12 @@ Result<void> plan_filesystem(const PlanInput& in, const oci::Mount& mount,
   if (const uint64_t inherit = inherited(mount, options, words); inherit != 0) {
     entered.clear();  // it may have been mounted over
     plan_over(mount, options, std::move(words), inherit, b);
+    plan_attributes(mount, options, b);
+    return {};
+  }
+  if (mount.type == "proc" && joins_pid_late(in.spec)) {
+    entered.clear();
+    plan_proc_of_joined(in, mount, options, b);
     plan_attributes(mount, options, b);
     return {};
   }

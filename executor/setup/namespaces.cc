@@ -31,12 +31,7 @@ constexpr KindName kKinds[] = {
 };
 
 void plan_join(const oci::Namespace& ns, Builder& b) {
-  Source source;
-  source.kind = Source::Kind::kNamespace;
-  source.path = ns.path;
-  source.what = std::string("namespace ") + to_string(ns.kind);
-  source.n = clone_flag(ns.kind);
-  const int32_t fd = b.source(std::move(source));
+  const int32_t fd = joined_namespace(ns, b);
   init::Step& s =
       b.step(kSetNamespace, std::string("join ") + to_string(ns.kind) + " namespace " + ns.path);
   s.fd = fd;
@@ -96,6 +91,20 @@ const char* to_string(NamespaceKind kind) noexcept {
   return "unknown";
 }
 
+bool makes_pid_late(const oci::Spec& spec) noexcept {
+  const oci::Namespace* user = spec.find_namespace(NamespaceKind::kUser);
+  return user != nullptr && !user->path.empty() && has_new(spec, NamespaceKind::kPid);
+}
+
+int32_t joined_namespace(const oci::Namespace& ns, Builder& b) {
+  Source source;
+  source.kind = Source::Kind::kNamespace;
+  source.path = ns.path;
+  source.what = std::string("namespace ") + to_string(ns.kind);
+  source.n = clone_flag(ns.kind);
+  return b.source(std::move(source));
+}
+
 void plan_pid_join(const PlanInput& in, Builder& b) {
   const oci::Namespace* user = in.spec.find_namespace(NamespaceKind::kUser);
   if (user == nullptr) plan_join(*in.spec.find_namespace(NamespaceKind::kPid), b);
@@ -104,6 +113,15 @@ void plan_pid_join(const PlanInput& in, Builder& b) {
 bool joins_pid_late(const oci::Spec& spec) noexcept {
   const oci::Namespace* pid = spec.find_namespace(NamespaceKind::kPid);
   return pid != nullptr && !pid->path.empty() && !has_new(spec, NamespaceKind::kUser);
+}
+
+void plan_fork(const PlanInput& in, const char* what, bool has_terminal, Builder& b) {
+  if (in.placed_by_parent) {
+    // By its pid: one that goes on in a child is placed before.
+    b.step(kAwait, "wait to be placed in the cgroup").n =
+        static_cast<uint64_t>(init::MessageKind::kProceed);
+  }
+  b.step(kFork, what).n = has_terminal ? 1 : 0;
 }
 
 /// First of all, so that nothing of the container runs outside its cgroup.
@@ -125,15 +143,14 @@ Result<void> plan_namespaces(const PlanInput& in, Builder& b) {
   const bool joins_user = user != nullptr && !user->path.empty();
   uint64_t made_later = 0;
   if (joins_user) {
-    // A pid namespace takes effect for children only, so it is clone3's even then.
-    made_later = made & ~(kNotByClone | CLONE_NEWPID);
-    plan.clone_flags = made & CLONE_NEWPID;
+    made_later = made & ~kNotByClone;
   } else {
     plan.clone_flags = made & ~kNotByClone;
   }
   if (pid != nullptr && !pid->path.empty() && !joins_pid_late(in.spec)) {
     plan.pid_namespace = pid->path;
   }
+  plan.parent.own_pid_namespace = has_new(in.spec, NamespaceKind::kPid);
   if (has_new(in.spec, NamespaceKind::kUser)) {
     plan.parent.uid_mappings = in.spec.linux_.uid_mappings;
     plan.parent.gid_mappings = in.spec.linux_.gid_mappings;
@@ -149,8 +166,10 @@ Result<void> plan_namespaces(const PlanInput& in, Builder& b) {
     // With the rights that are left behind here; only kFork's child enters.
     if (joins_pid_late(in.spec)) plan_join(*pid, b);
     plan_joined_user(in, b, made_later);
+    // A pid namespace takes effect for children only. Nobody is in this one yet who could look.
+    if (makes_pid_late(in.spec)) plan_fork(in, "become the first of the pid namespace", false, b);
   }
-  if (!joins_pid_late(in.spec)) b.step(kSession, "make a session");
+  if (!joins_pid_late(in.spec) && !makes_pid_late(in.spec)) b.step(kSession, "make a session");
   if (!in.no_new_keyring) {
     const uint32_t name = b.text("_ses." + in.id);
     b.step(kSessionKeyring, "join the session keyring").a = name;

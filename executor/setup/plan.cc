@@ -17,6 +17,7 @@ using enum init::Op;
 constexpr OpName kNames[] = {
     {kNop, "nop"},
     {kJoinCgroup, "join-cgroup"},
+    {kMountProc, "mount-proc"},
     {kAffinity, "set-affinity"},
     {kAwait, "await-parent"},
     {kFork, "fork"},
@@ -213,6 +214,13 @@ uint32_t Builder::list(std::span<const std::string> strings) {
 }
 
 int32_t Builder::source(Source&& source) {
+  if (source.kind == Source::Kind::kNamespace) {
+    // One look at the path for all who mean the same namespace.
+    const auto same = std::ranges::find_if(plan_.sources, [&](const Source& other) {
+      return other.kind == source.kind && other.path == source.path && other.n == source.n;
+    });
+    if (same != plan_.sources.end()) return static_cast<int32_t>(same - plan_.sources.begin());
+  }
   plan_.sources.push_back(std::move(source));
   return static_cast<int32_t>(plan_.sources.size() - 1);
 }

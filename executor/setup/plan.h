@@ -62,6 +62,7 @@ struct ParentWork {
   std::map<std::string, oci::TimeOffset> time_offsets;
   std::map<std::string, oci::NetDevice> net_devices;
   bool runtime_hooks = false;
+  bool own_pid_namespace = false;  ///< init is the first of a new one
   std::string seccomp_listener_path, seccomp_metadata;
 };
 

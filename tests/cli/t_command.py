@@ -253,7 +253,7 @@ def test_kill_ends_everybody_without_a_pid_namespace(lab):
     for end_init in (False, True):
         id = cli.running(*kind_args(NATIVE, "pause"), change=host_pids)
         init = cli.state(id)["pid"]
-        cli("exec", "-d", "--pid-file", f"{L.LAB}/other", id, "sleep", "1000").ok()
+        equal(cli.detached("exec", "-d", "--pid-file", f"{L.LAB}/other", id, "sleep", "1000").code, 0)
         with open(f"{L.LAB}/other", encoding="ascii") as f:
             other = int(f.read())
         if end_init:

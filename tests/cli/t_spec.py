@@ -12,7 +12,7 @@ import subprocess
 import threading
 
 from tests.support import lab as L
-from tests.support.command import Cli
+from tests.support.command import NATIVE, WASM, Cli
 from tests.support.runner import Skip, check, contains, equal, eventually
 
 
@@ -74,7 +74,7 @@ def test_device_over_a_file_of_another_type(lab):  # acceptance case 24
         spec["mounts"].append({"destination": "/dev/own", "type": "bind", "source": there, "options": ["bind"]})
         spec["linux"]["devices"] = [{"path": "/dev/own/null", "type": "c", "major": 1, "minor": 3}]
     r = Cli(lab).run("true", change=change)
-    check(r.code != 0 and "/dev/own/null" in r.err and "File exists" in r.err, f"a file in a device's place: {r!r}")
+    check(r.code != 0 and "/dev/own/null" in r.err and "file exists" in r.err, f"a file in a device's place: {r!r}")
 
 
 # ---- this machine's limits
@@ -90,7 +90,7 @@ def test_without_cap_sys_resource(lab):  # acceptance case 25
     equal(len(r.err.strip().splitlines()), 1, "lines of the error")
     high = {"type": "RLIMIT_NOFILE", "soft": 1 << 40, "hard": 1 << 40}
     r = Cli(lab).run("true", change=lambda spec: spec["process"].update(rlimits=[high]))
-    check(r.code != 0 and "RLIMIT_NOFILE" in r.err and "Operation not permitted" in r.err, f"{r!r}")
+    check(r.code != 0 and "RLIMIT_NOFILE" in r.err and "operation not permitted" in r.err, f"{r!r}")
     equal(len(r.err.strip().splitlines()), 1, "lines of the error")
 
 
@@ -273,6 +273,68 @@ def test_user_namespace_by_path(lab):  # acceptance case 35
     cli.end(first)
 
 
+def in_a_joined_user_namespace(lab, kind):
+    cli = Cli(lab)
+    first = cli.running("sleep", "1000", change=user_namespace)
+    pid = cli.state(first)["pid"]
+
+    def change(spec):
+        namespace(spec, "user", path=f"/proc/{pid}/ns/user")
+    script = "cat /proc/self/uid_map && echo $$ && echo /proc/[0-9]* && readlink /proc/self/ns/uts"
+    if kind == WASM:
+        r = cli.run("/app.wasm", "exit", "7", change=change)
+        equal(r.code, 7, r.err)
+    else:
+        r = cli.run("sh", "-c", script, change=change)
+        equal((r.code, r.out.split()[:5]), (0, ["0", "100000", "65536", "1", "/proc/1"]), repr(r))
+        check(r.out.split()[5] != os.readlink("/proc/self/ns/uts"), repr(r))
+        id = cli.running("sleep", "1000", change=change)
+        equal(cli("exec", id, "sh", "-c", "echo /proc/[0-9]*; id -u").ok().out.split()[0], "/proc/1")
+        equal(os.readlink(f"/proc/{cli.state(id)['pid']}/ns/user"), os.readlink(f"/proc/{pid}/ns/user"))
+        cli("kill", id, "KILL").ok()
+        eventually(lambda: cli.state(id)["status"] == "stopped", 3, "its end")
+        cli("delete", id).ok()
+    cli.end(first)
+
+
+def test_new_pid_namespace_in_a_joined_user_namespace(lab):
+    in_a_joined_user_namespace(lab, NATIVE)
+
+
+def test_new_pid_namespace_in_a_joined_user_namespace_of_wasm(lab):
+    in_a_joined_user_namespace(lab, WASM)
+
+
+def proc_of_a_joined_pid_namespace(lab, front):
+    """/proc of a member shows the pod's processes and none of the host's."""
+    cli = Cli(lab)
+    first = cli.running("sleep", "1000")
+    pid = cli.state(first)["pid"]
+
+    def join(spec):
+        without(spec, "pid")
+        namespace(spec, "pid", path=f"/proc/{pid}/ns/pid")
+    script = "echo /proc/[0-9]*; cat /proc/1/comm; readlink /proc/self/exe > /dev/null && echo self; : > /proc/sys/kernel/core_pattern"
+    id, path = cli.bundle("sh", "-c", script, change=join)
+    r = L.command([*front, "amphora", "--root", cli.root, "run", "-b", path, id], env=lab.env)
+    words = r.out.split()
+    check("/proc/1" in words and len([w for w in words if w.startswith("/proc/")]) == 2, f"processes: {r!r}")
+    equal(words[-2:], ["sleep", "self"], repr(r))
+    contains(r.err, "Read-only file system", "a read-only path in it")
+    r = L.command([*front, "amphora", "--root", cli.root, "run", "-b", cli.bundle("/app.wasm", "exit", "7", change=join)[1], cli.ids[-1]],
+                  env=lab.env)
+    equal(r.code, 7, r.err)
+    cli.end(first)
+
+
+def test_proc_of_a_joined_pid_namespace(lab):
+    proc_of_a_joined_pid_namespace(lab, [])
+
+
+def test_proc_of_a_joined_pid_namespace_before_its_option(lab):
+    proc_of_a_joined_pid_namespace(lab, [L.GUESTS + "/attack", "no-pidns"])
+
+
 # ---- scheduling, memory policy, network devices
 
 def test_process_attributes(lab):  # acceptance case 36
@@ -337,7 +399,7 @@ def test_network_devices(lab):  # acceptance case 36
         eventually(lambda: "spec1" not in host("ip", "-o", "link"), 5, "the pair went with the container")
         make()
         r = cli.run("true", change=lambda spec: spec["linux"].update(netDevices={"spec0": {}, "spec9": {}}))
-        check(r.code != 0 and "spec9" in r.err and "No such device" in r.err, f"a missing device: {r!r}")
+        check(r.code != 0 and "spec9" in r.err and "no such device" in r.err, f"a missing device: {r!r}")
         contains(host("ip", "-o", "addr", "show", "dev", "spec0"), "10.77.0.2/24", "spec0 stayed as it was")
 
         def no_namespace(spec):

@@ -36,6 +36,17 @@ static int race(int count, char** names) {
   }
 }
 
+static int run_filtered(struct sock_filter* code, unsigned short size, char** command) {
+  struct sock_fprog program = {size, code};
+  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) {
+    perror("seccomp");
+    return 1;
+  }
+  execvp(command[0], command);
+  perror(command[0]);
+  return 127;
+}
+
 /* no-openat2 COMMAND...: runs COMMAND where openat2 answers ENOSYS. */
 static int no_openat2(char** command) {
   struct sock_filter code[] = {
@@ -44,14 +55,21 @@ static int no_openat2(char** command) {
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
-  struct sock_fprog program = {sizeof code / sizeof *code, code};
-  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) {
-    perror("seccomp");
-    return 1;
-  }
-  execvp(command[0], command);
-  perror(command[0]);
-  return 127;
+  return run_filtered(code, sizeof code / sizeof *code, command);
+}
+
+/* no-pidns COMMAND...: runs COMMAND where procfs has no option "pidns" (before Linux 6.17): fsconfig
+ * refuses every FSCONFIG_SET_FD. */
+static int no_pidns(char** command) {
+  struct sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fsconfig, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 5 /* FSCONFIG_SET_FD */, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  return run_filtered(code, sizeof code / sizeof *code, command);
 }
 
 /* Whether the directory that `path` leads to holds `needle`, which only the host's tree has. */
@@ -170,11 +188,13 @@ static int bomb(void) {
 int main(int argc, char** argv) {
   if (argc > 3 && strcmp(argv[1], "race") == 0) return race(argc - 2, argv + 2);
   if (argc > 2 && strcmp(argv[1], "no-openat2") == 0) return no_openat2(argv + 2);
+  if (argc > 2 && strcmp(argv[1], "no-pidns") == 0) return no_pidns(argv + 2);
   if (argc > 3 && strcmp(argv[1], "pry") == 0) return pry(atoi(argv[2]), argv[3]);
   if (argc > 2 && strcmp(argv[1], "overwrite") == 0) return overwrite(atoi(argv[2]));
   if (argc > 1 && strcmp(argv[1], "bomb") == 0) return bomb();
   fprintf(stderr,
-          "usage: attack race A B... | no-openat2 COMMAND... | pry SECONDS NAME | overwrite "
+          "usage: attack race A B... | no-openat2 COMMAND... | no-pidns COMMAND... | pry SECONDS "
+          "NAME | overwrite "
           "SECONDS | bomb\n");
   return 2;
 }

@@ -52,7 +52,7 @@ OTHERS = [
     (r"boost/", r"shim/|executor/hooks/hooks\.cc$", NOBODY),
     (r"google/protobuf|.*\.pb\.h", r"shim/|tests/unit/shim/", r"shim/|tests/unit/shim/"),
     (r"seccomp\.h", r"executor/setup/seccomp(_[a-z]+)?\.cc$|wasm/host/confine\.cc$|tests/", NOBODY),
-    (r"sys/capability\.h", r"executor/setup/caps\.cc$", NOBODY),
+    (r"sys/capability\.h", r"tests/", NOBODY),
     (r"libmount/", r"executor/setup/[a-z_]+\.cc$", NOBODY),
     (r"g(test|mock)/", r"tests/", r"tests/"),
     (r"(iostream|regex|filesystem)$", r"tests/|executor/hooks/hooks\.cc$", r"tests/"),

@@ -33,7 +33,7 @@ def test_a_killed_shim_leaves_nothing_and_its_id_is_free(lab):
         id = lab.detached(L.AMPHORA, image, *cmd)
         pid = lab.pid(id)
         shim = lab.shims()[0]
-        events = events_of(lab, lambda: (os.kill(shim, signal.SIGKILL), time.sleep(1.5)))
+        events = events_of(lab, lambda: (os.kill(shim, signal.SIGKILL), time.sleep(1.5)), "/tasks/exit")
         exits = [e for t, e in events if t == "/tasks/exit" and e.get("container_id") == id]
         equal([e.get("exit_status") for e in exits], [137], f"{image}: exit events")
         check(not os.path.exists(f"/proc/{pid}") or "[zombie]" in inventory.processes().get(pid, "[zombie]"),
@@ -83,7 +83,7 @@ def test_containers_outlive_containerd(lab):
     for id, pid in zip(ids, pids):
         equal((lab.task_status(id), lab.pid(id)), ("RUNNING", pid), id)
     for (image, cmd), id, pid in zip(KINDS, ids, pids):
-        events = events_of(lab, lambda: (lab.ctr("task", "kill", "-s", "SIGKILL", id).ok(), time.sleep(0.5)))
+        events = events_of(lab, lambda: (lab.ctr("task", "kill", "-s", "SIGKILL", id).ok(), time.sleep(0.5)), "/tasks/exit")
         exits = [e.get("exit_status") for t, e in events if t == "/tasks/exit" and e.get("container_id") == id]
         equal(exits, [137], f"{image}: exit event after the restart")
         equal(lab.task_status(id), "STOPPED", id)

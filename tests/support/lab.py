@@ -56,7 +56,10 @@ def command(argv, stdin="", timeout=60, env=None, cwd=None, pass_fds=()):
         out, err = process.communicate(stdin.encode() if isinstance(stdin, str) else stdin, timeout)
     except subprocess.TimeoutExpired:
         process.kill()
-        out, err = process.communicate()
+        try:
+            out, err = process.communicate(timeout=1)
+        except subprocess.TimeoutExpired as held:  # whatever it started holds our pipes open
+            out, err = held.stdout or b"", held.stderr or b""
         raise Failed(f"no end within {timeout} s: {' '.join(argv)}; "
                      f"stdout {out[-500:]!r}, stderr {err[-500:]!r}") from None
     return Result(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"),

@@ -169,7 +169,7 @@ TEST_F(Directory, ReplaceIsWholeAndLeavesNothingElse) {
   ASSERT_EQ(mkdirat(dir(), "taken", 0700), 0);
   const auto refused = replace_file_at(dir(), "taken", "x");
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().what(), "rename .taken.new to taken: Is a directory");
+  EXPECT_EQ(refused.error().what(), "rename .taken.new to taken: is a directory");
   size_t entries = 0;
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(path_)) ++entries;
   EXPECT_EQ(entries, 2U) << "no temporary file stays";
@@ -228,7 +228,7 @@ TEST_F(Sockets, MessagesWithoutDescriptorsAndTheEnd) {
   EXPECT_EQ(receive_with_fds(b_.get())->data, "");
   const auto refused = send_with_fds(b_.get(), "x", {});
   ASSERT_FALSE(refused) << "and no SIGPIPE";
-  EXPECT_EQ(refused.error().what(), "send a message: Broken pipe");
+  EXPECT_EQ(refused.error().what(), "send a message: broken pipe");
 }
 
 TEST_F(Sockets, ACutMessageIsAnErrorAndLeaksNothing) {
@@ -245,7 +245,7 @@ TEST_F(Sockets, ACutMessageIsAnErrorAndLeaksNothing) {
 TEST(Fd, DuplicateSaysWhatFailed) {
   const auto copy = duplicate(-1);
   ASSERT_FALSE(copy);
-  EXPECT_THAT(copy.error().what(), HasSubstr("duplicate a descriptor: Bad file descriptor"));
+  EXPECT_THAT(copy.error().what(), HasSubstr("duplicate a descriptor: bad file descriptor"));
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ TEST(Process, WaitTellsHowItEnded) {
   ASSERT_FALSE(again) << "it is reaped";
   EXPECT_EQ(again.error().sys_errno(), ECHILD);
   EXPECT_EQ(again.error().what(),
-            "wait for process " + std::to_string(killed.pid) + ": No child processes");
+            "wait for process " + std::to_string(killed.pid) + ": no child processes");
 }
 
 TEST(Process, TryWaitReapsWhatHasEnded) {
@@ -124,7 +124,7 @@ TEST(Process, SignalsToTheGoneAndUnknownSignals) {
   ASSERT_FALSE(gone);
   EXPECT_EQ(gone.error().code(), Errc::kNotFound);
   EXPECT_EQ(gone.error().what(),
-            "signal 15 to process " + std::to_string(process.pid) + ": No such process");
+            "signal 15 to process " + std::to_string(process.pid) + ": no such process");
 }
 
 TEST(Children, OrphansAreReapedAndOwnOnesLeftAlone) {

@@ -128,7 +128,7 @@ TEST(DbusAddress, PathsAndAbstractNamesAreFound) {
 TEST(DbusConnection, NobodyThereIsAnErrorWithTheName) {
   const auto connection = Connection::open({"/no/such/socket"}, 0);
   ASSERT_FALSE(connection);
-  EXPECT_NE(connection.error().what().find("connect to /no/such/socket: No such file"),
+  EXPECT_NE(connection.error().what().find("connect to /no/such/socket: no such file"),
             std::string::npos);
 }
 

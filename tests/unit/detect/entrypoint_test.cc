@@ -168,7 +168,7 @@ TEST_F(Files, DeepPathsDoNotExhaustDescriptors) {
   fs::create_directories(deep);
   const auto found = view->lookup(path);
   ASSERT_FALSE(found);
-  EXPECT_THAT(found.error().what(), HasSubstr("File name too long"));
+  EXPECT_THAT(found.error().what(), HasSubstr("file name too long"));
   EXPECT_EQ(found.error().code(), Errc::kNotFound);
 }
 
