@@ -11,7 +11,7 @@ packages=(
   clang-format-19 clang-tidy-19
   clang lld wasi-libc libclang-rt-14-dev-wasm32
   containerd runc crun busybox-static strace jq mmdebstrap debian-archive-keyring iproute2 binutils
-  procps ca-certificates
+  procps ca-certificates containernetworking-plugins iptables
 )
 missing() {  # the packages that dpkg does not call installed
   local known

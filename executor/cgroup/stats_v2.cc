@@ -108,6 +108,9 @@ Result<Stats> stats_v2(const std::string& dir) {
   stats.v2 = true;
   if (const auto current = read_number(dir, "pids.current")) {
     stats.pids = PidsStats{*current, number_or_zero(dir, "pids.max")};
+  } else if (const auto pids = list_pids(dir)) {
+    // Without the controller there is no limit, but there is a number, and runc tells it.
+    stats.pids = PidsStats{pids->size(), 0};
   }
   // cpu.stat is there without the cpu controller too: usage costs nothing to account.
   if (const auto text = read_value(dir, "cpu.stat")) stats.cpu = cpu_stats(*text);

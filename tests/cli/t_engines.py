@@ -58,6 +58,7 @@ def test_a_busy_guest_ends_on_every_engine(lab):
 
 def test_the_cgroups_limit_ends_a_greedy_guest_on_every_engine(lab):
     amphora = Cli(lab)
+    amphora.needs_controller("memory")
     for engine in engines():
         r = amphora.run("/app.wasm", "hog", change=annotated(engine, memory=64 << 20))
         equal(r.code, 137, f"{engine}: {r!r}")

@@ -94,6 +94,7 @@ def test_a_fork_bomb_under_a_limit_dies_at_once(lab):
     def change(spec):
         spec["linux"].setdefault("resources", {})["pids"] = {"limit": 100}
     cli = Cli(lab)
+    cli.needs_controller("pids")
     id = cli.running("sh", "-c", "bomb() { bomb | bomb & }; bomb; while :; do :; done", change=change)
     time.sleep(0.5)
     begun = time.monotonic()

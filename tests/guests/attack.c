@@ -152,14 +152,17 @@ static int overwrite(int duration) {
       if (entry->d_name[0] < '1' || entry->d_name[0] > '9') continue;
       char path[300], target[300], held[64];
       snprintf(path, sizeof path, "/proc/%s/exe", entry->d_name);
-      ssize_t n = readlink(path, target, sizeof target - 1);
-      if (n <= 0) continue;
-      target[n] = '\0';
-      if (strncmp(target, "/bin/", 5) == 0) continue;
       int fd = open(path, O_PATH | O_CLOEXEC);
       if (fd < 0) continue;
-      tried++;
+      /* Of what is held, for the process may have become another program meanwhile. */
       snprintf(held, sizeof held, "/proc/self/fd/%d", fd);
+      ssize_t n = readlink(held, target, sizeof target - 1);
+      target[n > 0 ? n : 0] = '\0';
+      if (n <= 0 || strncmp(target, "/bin/", 5) == 0) {
+        close(fd);
+        continue;
+      }
+      tried++;
       for (int i = 0; i < 50; i++) {
         int writable = open(held, O_WRONLY | O_CLOEXEC);
         if (writable >= 0) {

@@ -72,7 +72,8 @@ TEST_F(V1, UpdateKeepsWhatIsAbsentAndRollsBackWhatFails) {
   const auto before = file(dir(cgroup, "cpuset") + "/cpuset.cpus");
   const auto updated = cgroup->update(bad);
   ASSERT_FALSE(updated);
-  EXPECT_NE(updated.error().what().find("hugetlb"), std::string::npos) << updated.error().what();
+  EXPECT_NE(updated.error().what().find("hugepage size 3MB"), std::string::npos)
+      << updated.error().what();
   EXPECT_EQ(updated.error().what().find("could not be undone"), std::string::npos)
       << updated.error().what();
   EXPECT_EQ(file(dir(cgroup, "cpu") + "/cpu.shares"), "200");

@@ -122,7 +122,8 @@ TEST_F(V1, ErrorsNameFileValueAndReason) {
   resources = {};
   resources.unified["memory.max"] = "1";
   EXPECT_EQ(cgroup->apply(resources).error().what(),
-            "unified resource \"memory.max\" can't be set: this host uses cgroup v1");
+            "invalid configuration: unified resource \"memory.max\" can't be set: this host uses "
+            "cgroup v1");
 
   resources = {};
   resources.network.emplace().class_id = 5;

@@ -102,7 +102,7 @@ TEST(Features, IsTheSpecsDocumentWithFourSpaces) {
   EXPECT_EQ(json["linux"]["namespaces"].size(), 8U);
   EXPECT_EQ(json["linux"]["capabilities"].back(), "CAP_AUDIT_READ");
   EXPECT_EQ(json["linux"]["seccomp"]["enabled"], true);
-  EXPECT_EQ(json["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+  EXPECT_EQ(json["linux"]["mountExtensions"]["idmap"]["enabled"], true);
   EXPECT_TRUE(json["annotations"].contains("io.github.seccomp.libseccomp.version"));
   const auto options = json["mountOptions"].get<std::vector<std::string>>();
   EXPECT_TRUE(std::is_sorted(options.begin(), options.end()));
