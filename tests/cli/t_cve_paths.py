@@ -79,7 +79,7 @@ def test_2019_16884_a_volume_over_proc_is_refused(lab):
             image.remove()
 
 
-def racing_create(lab, amphora, pairs, mounts, probe, expect, more=None, fill=None):
+def racing_create(lab, amphora, pairs, mounts, probe, expect, more=None, fill=None, must_run=True):
     """Makes containers while `pairs` of the image are exchanged. Every run is either refused or shows
     `expect`; both the host's files and the mount table are looked at."""
     image = Image(lab, "race")
@@ -101,7 +101,10 @@ def racing_create(lab, amphora, pairs, mounts, probe, expect, more=None, fill=No
             if more:
                 more(spec)
         with racing(*names):
-            for _ in range(ROUNDS):
+            done = 0
+            # Longer where every create so far met a link and was refused.
+            while done < ROUNDS or (must_run and ran == 0 and done < 400):
+                done += 1
                 r = amphora.of(image, *probe, change=change)
                 if r.code == 0:
                     ran += 1
@@ -119,7 +122,7 @@ def test_2021_30465_a_mount_target_exchanged_for_a_link(lab):
                             [tmpfs_on("/data/a"), tmpfs_on("/data/b/dir/target"), tmpfs_on("/data/a/b")],
                             ["sh", "-c", "cat /data/a/secret /data/b/secret 2>/dev/null; ls /"],
                             lambda r: check("of the host" not in r.out, f"the host's file was read: {r.out}"))
-        check(ran > 0, f"{amphora}: no container was made in {ROUNDS} rounds")
+        check(ran > 0, f"{amphora}: no container was made")
 
 
 def test_2024_45310_missing_targets_make_nothing_on_the_host(lab):
@@ -131,7 +134,7 @@ def test_2024_45310_missing_targets_make_nothing_on_the_host(lab):
                              {"destination": "/data/a/file", "type": "bind", "source": L.LAB + "/prefix/bin/amphora",
                               "options": ["bind", "ro"]}],
                             ["true"], lambda r: None, fill=again)
-        check(ran > 0, f"{amphora}: no container was made in {ROUNDS} rounds")
+        check(ran > 0, f"{amphora}: no container was made")
 
 
 def test_2019_19921_proc_exchanged_for_a_link(lab):
@@ -139,7 +142,7 @@ def test_2019_19921_proc_exchanged_for_a_link(lab):
         def expect(r):
             check("of the image" not in r.out, "a fake proc was used")
             contains(r.out, " proc rw", "the container's own procfs")
-        racing_create(lab, amphora, [("/proc", "/data")], [], ["cat", "/proc/self/mounts"], expect)
+        racing_create(lab, amphora, [("/proc", "/data")], [], ["cat", "/proc/self/mounts"], expect, must_run=False)
 
 
 def test_2026_41579_dev_of_the_image_is_a_link(lab):
