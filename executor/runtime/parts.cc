@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <climits>
 #include <cstdio>
@@ -21,6 +20,7 @@
 
 #include "executor/base/path.h"
 #include "executor/init/step.h"
+#include "executor/runtime/passwd.h"
 #include "executor/setup/launch.h"
 
 namespace amphora::runtime {
@@ -36,30 +36,6 @@ struct sockaddr_un address_of(const Entry& entry) {
   std::snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", entry.dir_fd(),
                 kStartSocket);
   return address;
-}
-
-/// The home directory of `uid` in the text of a passwd file: name:x:uid:gid:gecos:home:shell.
-std::string home_in(std::string_view passwd, uint32_t uid) {
-  while (!passwd.empty()) {
-    const size_t end = passwd.find('\n');
-    std::string_view line = passwd.substr(0, end);
-    std::string_view fields[7];
-    size_t count = 0;
-    while (count < 7) {
-      const size_t colon = line.find(':');
-      fields[count++] = line.substr(0, colon);
-      if (colon == std::string_view::npos) break;
-      line.remove_prefix(colon + 1);
-    }
-    uint32_t found = 0;
-    const auto [last, error] =
-        std::from_chars(fields[2].data(), fields[2].data() + fields[2].size(), found);
-    const bool whole = error == std::errc() && last == fields[2].data() + fields[2].size();
-    if (count >= 6 && whole && found == uid && !fields[5].empty()) return std::string(fields[5]);
-    if (end == std::string_view::npos) break;
-    passwd.remove_prefix(end + 1);
-  }
-  return "/";
 }
 
 Result<UniqueFd> open_passwd(int rootfs_fd, const oci::Spec& spec) {
