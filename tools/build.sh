@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# build.sh [--release|--dev|--tsan] [TARGET...]: configures once, then builds. Release by default: the
+# build.sh [--release|--dev|--tsan|--fuzz] [TARGET...]: configures once, then builds. Release by default: the
 # three programs, the engine's objects, the benchmark helpers and the guests.
 . "$(dirname "$0")/lib.sh"
 preset=release
-case "${1-}" in --release|--dev|--tsan) preset=${1#--}; shift ;; esac
+case "${1-}" in --release|--dev|--tsan|--fuzz) preset=${1#--}; shift ;; esac
 targets=("$@")
 
 [ "${AMPHORA_SETUP_DONE-}" = 1 ] || "$top/tools/setup.sh"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # test.sh [SUITE...] [-k WORD]...: builds what the suites need, runs them, ends with one count.
-# Suites: lint, unit and golden (ASan + UBSan build), root, cli (the command; cli-v2: in a cgroup2
+# Suites: lint, unit and golden (ASan + UBSan build), fuzz (corpora and ten seconds each), root, cli (the command; cli-v2: in a cgroup2
 # view), systemd (sid's, as pid 1 of namespaces), shim (this Debian's containerd), shim2 (2.x of sid),
 # cri (pods through both, a minute of tests/cri; all of it is ./dev peers cri). docs/testing.md has the budgets.
 . "$(dirname "$0")/lib.sh"
@@ -10,11 +10,11 @@ words=()
 while [ $# -gt 0 ]; do
   case "$1" in
     -k) words+=("$2"); shift 2 ;;
-    lint|unit|golden|root|cli|cli-v2|systemd|shim|shim2|cri) suites+=("$1"); shift ;;
+    lint|unit|golden|fuzz|root|cli|cli-v2|systemd|shim|shim2|cri) suites+=("$1"); shift ;;
     *) die "unknown suite '$1'" ;;
   esac
 done
-[ ${#suites[@]} -gt 0 ] || suites=(lint unit golden root cli cli-v2 systemd shim shim2 cri)
+[ ${#suites[@]} -gt 0 ] || suites=(lint unit golden fuzz root cli cli-v2 systemd shim shim2 cri)
 wants() { local s; for s in "${suites[@]}"; do [ "$s" = "$1" ] && return 0; done; return 1; }
 
 "$top/tools/setup.sh"
@@ -81,6 +81,9 @@ built() {  # WHAT [OPTION...]
 if wants unit || wants golden; then
   built dev --dev amphora_tests
 fi
+if wants fuzz; then
+  built fuzz --fuzz amphora_fuzzers
+fi
 if wants root || wants cli || wants cli-v2 || wants systemd || wants shim || wants shim2 || wants cri || wants lint; then
   built release
 fi
@@ -90,6 +93,9 @@ for suite in "${suites[@]}"; do
     unit|golden)
       say "$suite tests"
       python3 "$top/tools/gtests.py" "$suite" "$top/build/dev" "$results" "${words[@]}" || true ;;
+    fuzz)
+      say "fuzz: every corpus, then ten seconds of each target"
+      python3 "$top/tools/fuzz.py" "$top/build/fuzz" --results "$results" --seconds 10 "${words[@]}" || true ;;
     root)
       if [ "$(id -u)" != 0 ]; then skip_suite root "needs root"; continue; fi
       say "root tests"

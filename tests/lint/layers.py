@@ -50,7 +50,7 @@ OTHERS = [
     # shim/ is a roof which nobody includes; its loop is asio's.
     (r"boost/asio", r"shim/|executor/hooks/hooks\.cc$|tests/", r"shim/"),
     (r"boost/", r"shim/|executor/hooks/hooks\.cc$", NOBODY),
-    (r"google/protobuf|.*\.pb\.h", r"shim/|tests/unit/shim/", r"shim/|tests/unit/shim/"),
+    (r"google/protobuf|.*\.pb\.h", r"shim/|tests/unit/shim/|tests/fuzz/", r"shim/|tests/unit/shim/"),
     (r"seccomp\.h", r"executor/setup/seccomp(_[a-z]+)?\.cc$|wasm/host/confine\.cc$|tests/", NOBODY),
     (r"sys/capability\.h", r"tests/", NOBODY),
     (r"libmount/", r"executor/setup/[a-z_]+\.cc$", NOBODY),

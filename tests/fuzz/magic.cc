@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // libFuzzer entry: any bytes as the head of a file. The scan of a text must not depend on where its
 // chunks end, and what classify calls a binary format must begin with that format's magic.
+#include "detect/magic.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
 
-#include "detect/magic.h"
 #include "executor/base/error.h"
 
 namespace {

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// libFuzzer entry: a line of words (the circumstances: unified, hybrid, rootless, exec, wasm, nested,
+// stdio), then a config.json. Whatever spec is accepted must give an error or a plan that a child can
+// walk: every offset inside, seccomp programs that end, /proc writes that stay below sys.
+#include <linux/filter.h>
+
+#include <cstring>
+#include <optional>
+#include <span>
+
+#include <nlohmann/json.hpp>
+
+#include "executor/base/path.h"
+#include "executor/setup/make_plan.h"
+#include "tests/fuzz/support.h"
+
+namespace {
+
+using namespace amphora;
+using setup::Plan;
+
+struct World {
+  setup::Host host;
+  setup::ExecPlan exec;
+  std::map<std::string, std::string> cgroup_paths;
+  bool is_exec = false, rootless = false, stdio = false, start_socket = false;
+};
+
+World world_of(std::string_view words) {
+  World world;
+  const auto has = [&](std::string_view word) { return words.contains(word); };
+  setup::Host& host = world.host;
+  host.own_capabilities = (uint64_t{1} << 41) - 1;
+  const bool unified = has("unified");
+  host.cgroup_mode = unified         ? setup::CgroupMode::kUnified
+                     : has("hybrid") ? setup::CgroupMode::kHybrid
+                                     : setup::CgroupMode::kV1;
+  if (!unified) {
+    for (const char* const controllers : {"cpu,cpuacct", "memory", "name=systemd"}) {
+      host.hierarchies.push_back(
+          {controllers, std::string("/sys/fs/cgroup/") + controllers, "/own"});
+      world.cgroup_paths[controllers] = "/own/web";
+    }
+  }
+  if (host.cgroup_mode != setup::CgroupMode::kV1) {
+    host.unified_mount = unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/unified";
+    host.unified_own_path = "/own";
+    world.cgroup_paths[""] = "/own/web";
+  }
+  world.rootless = has("rootless");
+  if (world.rootless) {
+    host.euid = 1000;
+    host.own_capabilities = 0;
+  }
+  host.in_user_namespace = has("nested");
+  host.apparmor = host.selinux = has("labels");
+  world.is_exec = has("exec");
+  world.stdio = has("stdio");
+  world.start_socket = has("start");
+  world.exec.kind = has("wasm") ? "wasm" : "native";
+  if (has("wasm")) world.exec.handover = "what the host is told";
+  return world;
+}
+
+Result<Plan> plan_of(const oci::Spec& spec, World& world) {
+  const std::string id = "web", rootfs = "/bundle/rootfs";
+  setup::PlanInput in{.id = id,
+                      .spec = spec,
+                      .process = *spec.process,
+                      .host = world.host,
+                      .exec = world.exec,
+                      .rootfs = rootfs,
+                      .cgroup_paths = world.cgroup_paths};
+  for (int n = 0; world.stdio && n < 3; ++n) in.stdio[n] = 100 + n;
+  if (world.start_socket) in.start_socket = 103;
+  in.rootless = world.rootless;
+  return world.is_exec ? setup::make_exec_plan(in, 104) : setup::make_plan(in);
+}
+
+void check_filter(std::span<const sock_filter> program) {
+  AMPHORA_CHECK(!program.empty() && program.size() <= BPF_MAXINSNS);
+  AMPHORA_CHECK(BPF_CLASS(program.back().code) == BPF_RET);
+  for (size_t at = 0; at < program.size(); ++at) {
+    const sock_filter& i = program[at];
+    if (BPF_CLASS(i.code) != BPF_JMP) continue;
+    const size_t most = BPF_OP(i.code) == BPF_JA ? i.k : std::max(i.jt, i.jf);
+    AMPHORA_CHECK(at + 1 + most < program.size());
+  }
+}
+
+/// The text at `offset` ends inside the plan.
+std::string_view text_at(const init::View& view, uint32_t offset) {
+  AMPHORA_CHECK(offset < view.header->text_size);
+  const std::string_view rest(view.text + offset, view.header->text_size - offset);
+  const size_t end = rest.find('\0');
+  AMPHORA_CHECK(end != std::string_view::npos);
+  return rest.substr(0, end);
+}
+
+void check_bytes(const init::View& view, uint64_t offset, uint64_t size) {
+  AMPHORA_CHECK(offset <= view.header->text_size && size <= view.header->text_size - offset);
+}
+
+void check_step(const Plan& plan, const init::View& view, const init::Step& step) {
+  using enum init::Op;
+  AMPHORA_CHECK(std::string_view(setup::to_string(step.op)) != "unknown");
+  AMPHORA_CHECK(!text_at(view, step.what).empty());
+  AMPHORA_CHECK(step.fd >= -1 && step.fd < static_cast<int64_t>(plan.sources.size()));
+  switch (step.op) {
+    case kSeccomp: {
+      check_bytes(view, step.a, step.n * sizeof(sock_filter));
+      std::vector<sock_filter> program(step.n);
+      std::memcpy(program.data(), view.text + step.a, step.n * sizeof(sock_filter));
+      return check_filter(program);
+    }
+    case kWriteProc:
+      for (const auto part : path::components(text_at(view, step.a))) AMPHORA_CHECK(part != "..");
+      text_at(view, step.b);
+      return;
+    case kSetGroups:
+      return check_bytes(view, step.a, step.n * sizeof(uint32_t));
+    case kAffinity:
+    case kScheduler:
+      return check_bytes(view, step.a, step.n);
+    case kMemoryPolicy:
+      return check_bytes(view, step.a, (step.m + 7) / 8);
+    case kMountFs:
+    case kMountOver:
+    case kBind:
+    case kSymlink:
+      for (const uint32_t offset : {step.a, step.b, step.c}) text_at(view, offset);
+      return;
+    default:
+      AMPHORA_CHECK(step.a < view.header->text_size);
+      return;
+  }
+}
+
+void check_plan(const oci::Spec& spec, const Plan& plan, const World& world) {
+  const init::View view = plan.view();
+  AMPHORA_CHECK(view.header->magic == init::kMagic && view.header->step_count > 0);
+  bool no_new_privileges = false, await = false;
+  for (const init::Step& step : plan.steps()) {
+    check_step(plan, view, step);
+    no_new_privileges |= step.op == init::Op::kNoNewPrivs;
+    await |= step.op == init::Op::kAwait;
+  }
+  const init::Op last = plan.steps().back().op;
+  AMPHORA_CHECK(last == (!world.exec.handover.empty() ? init::Op::kHandOver : init::Op::kExec));
+  AMPHORA_CHECK(no_new_privileges || !spec.process->no_new_privileges);
+  // An exec's cgroup is entered by itself; init waits for what only the parent can do.
+  AMPHORA_CHECK(await || world.is_exec);
+  AMPHORA_CHECK(nlohmann::json::accept(plan.describe_json()));
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  std::string_view text = fuzz::text_of(data, size);
+  const std::string_view words = fuzz::take(text, '\n');
+  const auto spec = oci::parse_spec(text);
+  if (!spec || !spec->process) return fuzz::kUninteresting;  // the target `spec` has these
+  World world = world_of(words);
+  if (world.exec.handover.empty()) {
+    world.exec.name = spec->process->args.front();
+    world.exec.candidates = {"/usr/bin/" + world.exec.name, "/bin/" + world.exec.name};
+    world.exec.argv = spec->process->args;
+    world.exec.env = spec->process->env;
+  }
+  const auto plan = plan_of(*spec, world);
+  fuzz::check_error(plan, size);
+  if (!plan) return 0;
+  check_plan(*spec, *plan, world);
+  const auto again = plan_of(*spec, world);
+  AMPHORA_CHECK(again && again->blob() == plan->blob());
+  return 0;
+}
