@@ -2,6 +2,7 @@
 
 // Command cri does to a real containerd, through the kubelet's own client, what kubelet and crictl do:
 // every case runs under runc's shim and under ours, and a row fails when ours fails what runc's passes.
+// What fails under both is a verdict of its own: the case or the machine is wrong, and somebody must look.
 // Here: flags, the order of the run, the table. Not here: how a case works (harness.go), what is asked
 // (cases_*.go). It runs inside tests/support/inroot.sh; tests/cri/run.sh prepares and starts it.
 package main
@@ -151,13 +152,16 @@ func column(handler string) string {
 	return "amphora"
 }
 
-// verdict of a row: ours must pass what runc's passes; what neither can is skipped and says so.
+// failsUnderBoth is count.py's word, too.
+const failsUnderBoth = "fails under both"
+
+// verdict of a row: ours must pass what runc's passes.
 func (r *row) verdict() (string, string) {
 	mine, other := r.by["amphora"], r.by["runc"]
 	_, compared := r.by["runc"]
 	switch {
 	case mine.word == "failed" && compared && other.word == "failed":
-		return "skipped", "not with runc's shim either (" + other.text + ")"
+		return failsUnderBoth, "ours: " + mine.text + "; runc's: " + other.text
 	case mine.word == "failed":
 		return "failed", mine.text
 	case mine.word == "skipped" && compared && other.word == "passed" && !strings.HasPrefix(mine.text, byContainerd):
@@ -182,6 +186,9 @@ func report(o *options, rows []*row) bool {
 	for _, r := range rows {
 		word, text := r.verdict()
 		failed = failed || word == "failed"
+		if word == failsUnderBoth {
+			fmt.Printf("%s: %s %s: %s\n", word, r.suite, r.name, text)
+		}
 		line, _ := json.Marshal(map[string]any{"suite": r.suite, "case": r.name, "result": word, "text": text,
 			"seconds": r.by["amphora"].seconds})
 		if out != nil {
@@ -196,6 +203,7 @@ func writeTable(o *options, env *environment, rows []*row) {
 	type sums struct{ runcPassed, runcRan, oursPassed, oursRan int }
 	by := map[string]*sums{}
 	var areas []string
+	both := 0
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s: %s, %s\n", o.suite, env.version, time.Now().UTC().Format("2006-01-02"))
 	for _, r := range rows {
@@ -216,7 +224,11 @@ func writeTable(o *options, env *environment, rows []*row) {
 				*passed++
 			}
 		}
-		fmt.Fprintf(&text, "%-64s runc %-8s amphora %-8s %s\n", r.name, r.by["runc"].word, r.by["amphora"].word, r.by["amphora"].text)
+		word, reason := r.verdict()
+		if word == failsUnderBoth {
+			both++
+		}
+		fmt.Fprintf(&text, "%-64s runc %-8s amphora %-8s %s\n", r.name, r.by["runc"].word, r.by["amphora"].word, reason)
 	}
 	sort.Strings(areas)
 	fmt.Fprintf(&text, "\n| area | runc passed / ran | amphora passed / ran |\n| --- | --- | --- |\n")
@@ -228,6 +240,7 @@ func writeTable(o *options, env *environment, rows []*row) {
 		total.oursPassed, total.oursRan = total.oursPassed+s.oursPassed, total.oursRan+s.oursRan
 	}
 	fmt.Fprintf(&text, "| all | %d / %d | %d / %d |\n", total.runcPassed, total.runcRan, total.oursPassed, total.oursRan)
+	fmt.Fprintf(&text, "%s: %d\n", failsUnderBoth, both)
 	if err := os.WriteFile(o.table, []byte(text.String()), 0o644); err != nil {
 		fmt.Fprintln(os.Stderr, "cri:", err)
 	}

@@ -23,7 +23,7 @@ tree=$("$TOP/tools/sid-tree.sh" cri)
 "$TOP/tests/cri/run.sh" cri-2 "$tree" "$RESULTS" "${flags[@]}" || rc=1
 for table in "$WORK"/table-*; do
   [ -e "$table" ] || continue
-  sed -n '1p;/^| /p' "$table"
+  sed -n '1p;/^| /p;$p' "$table"
   cp "$table" "$KEEP/"
 done
 exit $rc
