@@ -171,6 +171,19 @@ Result<void> ProcessIo::open_outputs(const StdioUris& uris, const std::string& i
   return {};
 }
 
+Result<void> ProcessIo::give_to(const IoOwner& owner) {
+  if (terminal_ || (!owner.uid && !owner.gid)) return {};
+  for (const auto& fd : payload_) {
+    TRY_ASSIGN(const bool fifo, is_fifo(fd, "stdio"));
+    if (!fifo) continue;
+    // -1 leaves as it is.
+    if (::fchown(fd.get(), owner.uid.value_or(UINT32_MAX), owner.gid.value_or(UINT32_MAX)) != 0) {
+      return fail_errno(errno, "give stdio to the owner that the runtime options name");
+    }
+  }
+  return {};
+}
+
 Stdio ProcessIo::payload() {
   Stdio stdio;
   if (!terminal_) {

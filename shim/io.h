@@ -16,6 +16,7 @@
 #include "executor/runtime/runtime.h"
 #include "shim/console.h"
 #include "shim/loop.h"
+#include "shim/options.h"
 #include "shim/relay.h"
 
 namespace amphora::shim {
@@ -41,6 +42,9 @@ class ProcessIo {
   ProcessIo(const ProcessIo&) = delete;
   ProcessIo& operator=(const ProcessIo&) = delete;
 
+  /// Makes somebody else the owner of the FIFOs and pipes that the process gets. Inside a user namespace
+  /// nobody could do it, and their owner alone may open them by name (/dev/stdout).
+  Result<void> give_to(const IoOwner& owner);
   /// What Runtime gets; valid until begin().
   Stdio payload();
   /// The process exists (loop's thread): lets go of the payload's ends, starts copying a terminal.

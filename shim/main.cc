@@ -7,6 +7,8 @@
 #include <exception>
 #include <span>
 
+#include <google/protobuf/stubs/logging.h>
+
 #include "shim/bootstrap.h"
 #include "shim/cleanup.h"
 #include "shim/flags.h"
@@ -33,6 +35,9 @@ int run(const amphora::shim::Flags& flags) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // It writes to stderr what it cannot decode, and containerd reads stderr as part of start's answer.
+  // `start` tries two forms, so that one of them often does not decode.
+  google::protobuf::SetLogHandler(nullptr);
   const amphora::shim::Flags flags = amphora::shim::parse_flags(
       std::span<const char* const>(argv + 1, argc > 0 ? static_cast<size_t>(argc - 1) : 0));
   try {

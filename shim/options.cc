@@ -21,8 +21,8 @@ void take_runc(const std::string& bytes, RuntimeOptions& out) {
   out.shim_cgroup = options.shim_cgroup();
   out.root = options.root();
   // proto3 cannot tell 0 from absent; 0 is the owner such a FIFO has anyway.
-  if (options.io_uid() != 0) out.io_uid = options.io_uid();
-  if (options.io_gid() != 0) out.io_gid = options.io_gid();
+  if (options.io_uid() != 0) out.io_owner.uid = options.io_uid();
+  if (options.io_gid() != 0) out.io_owner.gid = options.io_gid();
   if (!options.binary_name().empty()) {
     out.notes.push_back("runtime option binary_name is ignored: no other runtime is called");
   }

@@ -15,13 +15,18 @@ class Any;
 
 namespace amphora::shim {
 
+/// Who is to own the FIFOs and pipes that a container gets: root of its user namespace.
+struct IoOwner {
+  std::optional<uint32_t> uid, gid;
+};
+
 struct RuntimeOptions {
   bool no_pivot_root = false;
   bool no_new_keyring = false;
   bool systemd_cgroup = false;
   std::string shim_cgroup;
   std::string root;  ///< state root; empty: the default one
-  std::optional<uint32_t> io_uid, io_gid;
+  IoOwner io_owner;
   std::vector<std::string> notes;  ///< what was ignored, for the log
 };
 

@@ -64,6 +64,7 @@ void Supervisor::create(CreateRequest request, Done<uint32_t> done) {
   task->id = request.id;
   task->bundle = request.bundle;
   task->init.stdio = request.stdio;
+  task->io_owner = request.options.io_owner;
   task->has_rootfs_mounts = !request.rootfs.empty();
   tasks_.emplace(task->id, task);
   for (const auto& note : request.options.notes) tools_.log->info("{}: {}", task->id, note);
@@ -89,13 +90,13 @@ Result<Supervisor::Prepared> Supervisor::prepare(const CreateRequest& request, c
   options.systemd_cgroup = request.options.systemd_cgroup;
   options.no_pivot = request.options.no_pivot_root;
   options.no_new_keyring = request.options.no_new_keyring;
-  options.io_uid = request.options.io_uid;
-  options.io_gid = request.options.io_gid;
   if (!request.options.root.empty()) {
-    TRY(replace_file_at(AT_FDCWD, request.bundle + "/" + kStateRootFile, request.options.root));
+    TRY_ASSIGN(const UniqueFd bundle, open_at(AT_FDCWD, request.bundle, O_RDONLY | O_DIRECTORY));
+    TRY(replace_file_at(bundle.get(), kStateRootFile, request.options.root));
   }
   TRY_ASSIGN(out.io, ProcessIo::open(request.stdio, request.id, tools.name_space, tools.children,
                                      output_mode(Output::kPassed)));
+  TRY(out.io->give_to(request.options.io_owner));
   const std::string rootfs = request.bundle + "/rootfs";
   if (!request.rootfs.empty()) {
     TRY(mount_rootfs(request.rootfs, rootfs));
@@ -256,6 +257,7 @@ void Supervisor::start_exec(const TaskPtr& task, const ProcessPtr& exec, Done<ui
         Made made;
         TRY_ASSIGN(made.io, ProcessIo::open(uris, task->id, tools.name_space, tools.children,
                                             output_mode(Output::kCopied)));
+        TRY(made.io->give_to(task->io_owner));
         TRY_ASSIGN(made.process, backend->exec(task->id, spec, made.io->payload()));
         return made;
       },

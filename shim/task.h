@@ -78,6 +78,7 @@ struct TaskProcess {
 
 struct Task {
   std::string id, bundle;
+  IoOwner io_owner;
   TaskBackend* backend = nullptr;
   TaskProcess init;
   std::map<std::string, std::shared_ptr<TaskProcess>> execs;

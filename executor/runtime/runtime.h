@@ -36,9 +36,8 @@ struct CreateOptions {
   bool systemd_cgroup = false;
   bool no_pivot = false;
   bool no_new_keyring = false;
-  int preserve_fds = 0;  ///< descriptors 3 .. 3+n-1 survive exec
-  std::string pid_file;  ///< written before create returns; empty: none
-  std::optional<uint32_t> io_uid, io_gid;
+  int preserve_fds = 0;                  ///< descriptors 3 .. 3+n-1 survive exec
+  std::string pid_file;                  ///< written before create returns; empty: none
   std::vector<std::string> extra_env;    ///< "K=V", after process.env (LISTEN_FDS, NOTIFY_SOCKET)
   std::vector<oci::Mount> extra_mounts;  ///< after the spec's mounts (/run/notify)
   /// Called when the state directory is there and nothing is mounted yet.

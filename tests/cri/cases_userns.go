@@ -66,6 +66,8 @@ func init() {
 			c := usersPod(t).Run("c", t.image("native"), []string{"sh", "-c", "echo by name > /dev/stdout; echo err > /dev/stderr"}, asUser(uid))
 			t.Equal(c.Ended(20).ExitCode, 0, fmt.Sprintf("exit code of uid %d", uid))
 			c.LogHas(5, "by name")
+			c = usersPod(t).Sleeper(asUser(uid))
+			t.Equal(c.ExecSh("echo by name > /dev/stdout"), "by name", fmt.Sprintf("an exec of uid %d", uid))
 		}
 	})
 	both("userns", "two containers share it", func(t *T) {

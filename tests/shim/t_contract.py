@@ -223,8 +223,11 @@ def start_with(lab, name, stdin, env):
 def test_forms_of_the_answer_to_start(lab):
     # Acceptance case 2: in the form that was asked for, and nothing on stderr.
     options = ttrpc.encode([(1, "runtimeoptions.v1.Options"), (2, ttrpc.encode([(1, "x"), (2, "/etc/x.toml")]))])
+    # What CRI sends for a container of a pod with a user namespace: no UTF-8, where the newer form has a string.
+    owners = ttrpc.encode([(1, "containerd.runc.v1.Options"), (2, ttrpc.encode([(4, 200000), (5, 200000)]))])
     newer = {"MAX_SHIM_VERSION": "2", "GRPC_ADDRESS": L.SOCKET, "NAMESPACE": lab.namespace}
-    for name, stdin, env in (("form-none", b"", {}), ("form-any", options, newer), ("form-garbage", b"\xff\x00garbage", newer)):
+    for name, stdin, env in (("form-none", b"", {}), ("form-any", options, newer), ("form-owners", owners, newer),
+                             ("form-garbage", b"\xff\x00garbage", newer)):
         r, address = start_with(lab, name, stdin, env)
         equal((r.returncode, r.stdout.decode(), r.stderr), (0, address, b""), name)
     params = ttrpc.encode([(1, "form-new"), (2, lab.namespace), (4, "2.3.4"), (5, L.SOCKET + ".ttrpc"), (6, L.SOCKET)])

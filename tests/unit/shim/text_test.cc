@@ -36,8 +36,8 @@ TEST(Options, RuncsAreTaken) {
   EXPECT_EQ(parsed.root, "/run/x");
   EXPECT_TRUE(parsed.systemd_cgroup);
   EXPECT_TRUE(parsed.no_pivot_root);
-  EXPECT_EQ(parsed.io_uid, 100000U);
-  EXPECT_FALSE(parsed.io_gid.has_value());
+  EXPECT_EQ(parsed.io_owner.uid, 100000U);
+  EXPECT_FALSE(parsed.io_owner.gid.has_value());
   EXPECT_THAT(parsed.notes, ElementsAre(HasSubstr("binary_name")));
 }
 
