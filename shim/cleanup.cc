@@ -15,6 +15,7 @@
 #include "shim/bootstrap.h"
 #include "shim/rootfs.h"
 #include "shim/runtime_backend.h"
+#include "shim/sandbox_files.h"
 #include "task.pb.h"
 
 namespace amphora::shim {
@@ -79,6 +80,7 @@ Result<void> remove_all(const Flags& flags, proto::DeleteResponse& response) {
   const bool is_mounted = !flags.bundle.empty() && is_mount_point(rootfs);
   if (is_recorded) TRY(remove_container(root, flags.id, response));
   if (is_mounted) TRY(unmount_rootfs(rootfs));
+  if (!flags.bundle.empty()) TRY(remove_pod_files(flags.bundle));  // a sandbox's
   // After an ordinary end the shim sees to its socket; a probe would look to it like a new client.
   if (!is_recorded && !is_mounted) return {};
   const std::string address = small_file(flags.bundle + "/address");

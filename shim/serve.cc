@@ -16,6 +16,7 @@
 #include "shim/bootstrap.h"
 #include "shim/log.h"
 #include "shim/runtime_backend.h"
+#include "shim/sandbox_service.h"
 #include "shim/spawn.h"
 #include "shim/supervisor.h"
 #include "shim/task_service.h"
@@ -52,9 +53,18 @@ class Shim {
         supervisor_(
             {loop_, workers_, reaper_, children_, backends_, publisher_, log_, flags.name_space}),
         service_(supervisor_, log_, [this] { on_shutdown(); }),
+        sandbox_({loop_, workers_, reaper_, backends_, log_}),
+        sandbox_service_(sandbox_, log_,
+                         {[this](std::vector<oci::Mount> mounts) {
+                            supervisor_.set_pod_mounts(std::move(mounts));
+                          },
+                          [this] { ask_to_leave(); }}),
         server_(loop_, UniqueFd(kListenerFd),
                 [this](ttrpc::Request&& request, ttrpc::Responder responder) {
                   on_request(request.method);
+                  if (request.service == SandboxService::kName) {
+                    return sandbox_service_.handle(std::move(request), std::move(responder));
+                  }
                   service_.handle(std::move(request), std::move(responder));
                 }),
         signals_(loop_, SIGTERM, SIGINT, SIGUSR1),
@@ -63,7 +73,10 @@ class Shim {
         trim_timer_(loop_) {}
 
   void run() {
-    supervisor_.on_empty([this] { guard_idleness(); });
+    supervisor_.on_empty([this] {
+      guard_idleness();
+      consider_leaving();
+    });
     server_.on_disconnect([this](bool silent) {
       if (silent) reservations_.push_back(Clock::now() + kReservation);
       guard_idleness();
@@ -77,12 +90,12 @@ class Shim {
 
  private:
   void on_request(const std::string& method) {
-    if (method == "Create") {
+    if (method == "Create" || method == "CreateSandbox") {
       asked_to_leave_ = false;
       if (!reservations_.empty()) reservations_.pop_front();  // here it is
     }
     // Creating leaves garbage in the heap (a parsed spec is large): given back soon after.
-    if (trim_armed_ || (method != "Create" && method != "Start")) return;
+    if (trim_armed_ || (!method.starts_with("Create") && !method.starts_with("Start"))) return;
     trim_armed_ = true;
     trim_timer_.expires_after(kTrimDelay);
     trim_timer_.async_wait([this](boost::system::error_code) {
@@ -91,15 +104,21 @@ class Shim {
     });
   }
 
+  bool is_empty() const { return supervisor_.is_empty() && sandbox_.is_empty(); }
+
   void on_shutdown() {
-    if (!supervisor_.is_empty()) return;
+    if (is_empty()) ask_to_leave();
+  }
+
+  /// Containers that are still there, which a sandbox does not wait for, keep us until they are gone.
+  void ask_to_leave() {
     asked_to_leave_ = true;
     others_until_ = Clock::now() + kOthersGrace;
     consider_leaving();
   }
 
   void consider_leaving() {
-    if (!asked_to_leave_ || leaving_ || !supervisor_.is_empty()) return;
+    if (!asked_to_leave_ || leaving_ || !is_empty()) return;
     // The one connection is the asker's own.
     const bool others = server_.connections() > 1 && Clock::now() < others_until_;
     while (!reservations_.empty() && reservations_.front() <= Clock::now())
@@ -112,10 +131,10 @@ class Shim {
   }
 
   void guard_idleness() {
-    if (!supervisor_.is_empty() || server_.connections() != 0) return;
+    if (!is_empty() || server_.connections() != 0) return;
     idle_timer_.expires_after(kIdleGuard);
     idle_timer_.async_wait([this](boost::system::error_code error) {
-      if (error || leaving_ || !supervisor_.is_empty() || server_.connections() != 0) return;
+      if (error || leaving_ || !is_empty() || server_.connections() != 0) return;
       log_->info("no containers and no clients: leaving");
       if (!leave()) guard_idleness();
     });
@@ -159,6 +178,8 @@ class Shim {
   Publisher publisher_;
   Supervisor supervisor_;
   TaskService service_;
+  Sandbox sandbox_;
+  SandboxService sandbox_service_;
   ttrpc::Server server_;
   asio::signal_set signals_;
   asio::steady_timer idle_timer_, leave_timer_, trim_timer_;

@@ -68,6 +68,7 @@ void Supervisor::create(CreateRequest request, Done<uint32_t> done) {
   task->has_rootfs_mounts = !request.rootfs.empty();
   tasks_.emplace(task->id, task);
   for (const auto& note : request.options.notes) tools_.log->info("{}: {}", task->id, note);
+  request.pod_mounts = pod_mounts_;
   auto shared = std::make_shared<const CreateRequest>(std::move(request));
   tools_.workers.run(
       task->verbs, [shared, &tools = tools_] { return prepare(*shared, tools); },
@@ -90,6 +91,7 @@ Result<Supervisor::Prepared> Supervisor::prepare(const CreateRequest& request, c
   options.systemd_cgroup = request.options.systemd_cgroup;
   options.no_pivot = request.options.no_pivot_root;
   options.no_new_keyring = request.options.no_new_keyring;
+  options.pod_mounts = request.pod_mounts;
   if (!request.options.root.empty()) {
     TRY_ASSIGN(const UniqueFd bundle, open_at(AT_FDCWD, request.bundle, O_RDONLY | O_DIRECTORY));
     TRY(replace_file_at(bundle.get(), kStateRootFile, request.options.root));

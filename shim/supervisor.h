@@ -26,6 +26,7 @@ struct CreateRequest {
   std::vector<RootfsMount> rootfs;
   StdioUris stdio;
   RuntimeOptions options;
+  std::vector<oci::Mount> pod_mounts;
 };
 
 struct ExecRequest {
@@ -48,6 +49,8 @@ class Supervisor {
   explicit Supervisor(Tools tools) : tools_(std::move(tools)) {}
   ~Supervisor();
 
+  /// What every container made from now on gets, unless its spec mounts something else there.
+  void set_pod_mounts(std::vector<oci::Mount> mounts) { pod_mounts_ = std::move(mounts); }
   void create(CreateRequest request, Done<uint32_t> done);
   void start(const std::string& id, const std::string& exec_id, Done<uint32_t> done);
   Result<void> add_exec(ExecRequest request);
@@ -122,6 +125,7 @@ class Supervisor {
 
   Tools tools_;
   std::map<std::string, TaskPtr> tasks_;
+  std::vector<oci::Mount> pod_mounts_;
   std::function<void()> on_empty_;
 };
 

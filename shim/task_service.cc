@@ -144,7 +144,8 @@ void TaskService::create(Call& call) {
                        request.checkpoint(),
                        {},
                        {request.stdin(), request.stdout(), request.stderr(), request.terminal()},
-                       parse_options(request.options())};
+                       parse_options(request.options()),
+                       {}};
   for (const auto& mount : request.rootfs()) {
     create.rootfs.push_back({mount.type(),
                              mount.source(),

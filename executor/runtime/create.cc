@@ -51,6 +51,28 @@ struct Joining {
   ~Joining() { sys::close_all(self.tasks); }
 };
 
+bool is_bind(const oci::Mount& mount) {
+  return mount.type == "bind" || std::ranges::find(mount.options, "bind") != mount.options.end() ||
+         std::ranges::find(mount.options, "rbind") != mount.options.end();
+}
+
+/// What the spec binds there or above (a volume on /etc) is meant to be seen; a file system of its own,
+/// as everybody has on /dev/shm, gives way to the pod's.
+void add_pod_mounts(const std::vector<oci::Mount>& mounts, oci::Spec& spec) {
+  for (oci::Mount mount : mounts) {
+    const bool taken = std::ranges::any_of(spec.mounts, [&](const oci::Mount& other) {
+      return is_bind(other) && path::is_below(mount.destination, path::clean(other.destination));
+    });
+    if (taken) continue;
+    std::erase_if(spec.mounts, [&](const oci::Mount& other) {
+      return path::clean(other.destination) == mount.destination;
+    });
+    // As containerd has it for the files it makes itself.
+    if (spec.root.readonly && mount.destination.starts_with("/etc/")) mount.options.push_back("ro");
+    spec.mounts.push_back(std::move(mount));
+  }
+}
+
 /// Who may manage what is below the container's cgroup: the user of its program, as the host counts
 /// users, where the container has a cgroup namespace of its own and can write to its cgroups at all.
 std::optional<uint32_t> cgroup_owner(const oci::Spec& spec) {
@@ -212,6 +234,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   spec.process->env.insert(spec.process->env.end(), options.extra_env.begin(),
                            options.extra_env.end());
   spec.mounts.insert(spec.mounts.end(), options.extra_mounts.begin(), options.extra_mounts.end());
+  add_pod_mounts(options.pod_mounts, spec);
   TRY(setup::validate(spec));
   auto rootfs = open_at(AT_FDCWD, bundle.rootfs, O_PATH | O_DIRECTORY);
   if (!rootfs) return std::unexpected(std::move(rootfs).error().context("rootfs"));

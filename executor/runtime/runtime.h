@@ -40,6 +40,8 @@ struct CreateOptions {
   std::string pid_file;                  ///< written before create returns; empty: none
   std::vector<std::string> extra_env;    ///< "K=V", after process.env (LISTEN_FDS, NOTIFY_SOCKET)
   std::vector<oci::Mount> extra_mounts;  ///< after the spec's mounts (/run/notify)
+  /// Of the pod's files, for places where the spec binds nothing (/etc/hosts, /dev/shm).
+  std::vector<oci::Mount> pod_mounts;
   /// Called when the state directory is there and nothing is mounted yet.
   std::function<Result<void>(int state_dir_fd)> on_state_dir;
   bool start_now = false;  ///< `run`: created and started in one go; poststart hooks included

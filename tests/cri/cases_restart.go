@@ -65,6 +65,35 @@ func init() {
 		one.Stop(0)
 		t.Equal(two.State(), "RUNNING", "the other")
 	}, byShim)
+	only("sandboxer", "names, memory and sysctls of such a pod", func(t *T) {
+		t.NeedsV2("has no sandboxer")
+		p := t.Pod(func(c *rt.PodSandboxConfig) {
+			c.DnsConfig = &rt.DNSConfig{Servers: []string{"10.9.8.7"}, Searches: []string{"a.test"}}
+			c.Linux.Sysctls = map[string]string{"net.ipv4.ip_unprivileged_port_start": "81"}
+		})
+		one, two := p.Sleeper(), p.Sleeper(attempt(1))
+		t.Equal(one.Exec("hostname")+" "+one.Exec("cat", "/etc/hostname"), "pod-host pod-host", "host name")
+		t.Equal(one.Exec("cat", "/etc/resolv.conf"), "search a.test\nnameserver 10.9.8.7", "resolv.conf")
+		t.Equal(one.Exec("cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"), "81", "sysctl")
+		one.ExecSh("echo told > /dev/shm/f")
+		t.Equal(two.Exec("cat", "/dev/shm/f"), "told", "shared memory")
+		s, err := t.runtime.PodSandboxStatus(t.ctx, p.ID, true)
+		t.Must(err, "status of the pod")
+		_, pid, _ := strings.Cut(s.Info["info"], `"pid":`)
+		program, err := os.Stat("/proc/" + pid[:strings.IndexAny(pid, ",}")] + "/exe")
+		t.Must(err, "the program that holds the namespaces")
+		t.Check(program.Size() < 4096, "it is the shim's own and no image's: %d bytes", program.Size())
+	}, byShim)
+	only("sandboxer", "users of such a pod", func(t *T) {
+		p := usersPod(t)
+		c, wasm := p.Sleeper(), p.Wasm("wasm")
+		t.Equal(strings.Fields(c.Exec("cat", "/proc/self/uid_map"))[1], mappedTo, "uid map")
+		t.Equal(c.Exec("stat", "-c", "%u", "/etc/resolv.conf"), "0", "owner of a file of the pod's")
+		wasm.LogHas(20, "tick 1")
+		one, _ := os.Readlink("/proc/" + wasm.Pid() + "/ns/user")
+		two, _ := os.Readlink("/proc/" + c.Pid() + "/ns/user")
+		t.Equal(one, two, "one user namespace for both")
+	}, byShim)
 	only("sandboxer", "numbers of such a pod", func(t *T) {
 		t.NeedsV2("has no sandboxer")
 		p := t.Pod()

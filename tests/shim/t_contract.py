@@ -276,3 +276,17 @@ def test_unknown_options_are_no_error(lab):
             equal(d.client.code_of("Delete", (1, d.id))[0], 0, f"{kind}: delete")
     finally:
         d.close()
+
+
+def test_a_state_root_of_the_options(lab):
+    d = Direct(lab, KINDS["native"])
+    root = f"{L.STATE}/other-root"
+    try:
+        code, text = d.client.code_of("Create", (1, d.id), (2, d.bundle), (10, [(1, "containerd.runc.v1.Options"), (2, [(7, root)])]))
+        equal(code, 0, text)
+        check(os.path.exists(f"{root}/{lab.namespace}/{d.id}"), "the state is where the options say")
+        with open(f"{d.bundle}/state-root", encoding="utf-8") as f:
+            equal(f.read(), root, "what `delete` reads, which gets no options")
+    finally:
+        d.close()
+        subprocess.run(["rm", "-r", root], check=True)

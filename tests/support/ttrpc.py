@@ -9,6 +9,7 @@ import struct
 import subprocess
 
 TASK = "containerd.task.v2.Task"
+SANDBOX = "containerd.runtime.sandbox.v1.Sandbox"
 OK, INVALID, NOT_FOUND, EXISTS, PRECONDITION, UNIMPLEMENTED = 0, 3, 5, 6, 9, 12
 
 
@@ -112,18 +113,18 @@ class Client:
         self.send(method, list(fields), service)
         return self.receive()[1]
 
-    def call_past(self, method, others, *fields):
+    def call_past(self, method, others, *fields, service=TASK):
         """A call whose answer must come while those of the streams `others` stay open."""
-        mine = self.send(method, list(fields))
+        mine = self.send(method, list(fields), service)
         stream, body = self.receive()
         if stream != mine:
             raise RpcError(-1, f"{method} was not answered first, but stream {stream} of {len(others)}")
         return body
 
-    def code_of(self, method, *fields):
+    def code_of(self, method, *fields, service=TASK):
         """The status code of a call, with its text."""
         try:
-            self.call(method, *fields)
+            self.call(method, *fields, service=service)
             return OK, ""
         except RpcError as error:
             return error.code, error.text

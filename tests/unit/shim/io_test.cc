@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -51,6 +52,22 @@ TEST_F(Io, FifosWithoutAnyClientOpenAtOnceAndTakeOutput) {
   char seen[16] = {};
   EXPECT_EQ(::read(reader.get(), seen, sizeof(seen)), 5);
   EXPECT_STREQ(seen, "early");
+}
+
+TEST_F(Io, FifosGetTheOwnerThatTheOptionsName) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root may give files away";
+  for (const Output output : {Output::kPassed, Output::kCopied}) {
+    auto io = ProcessIo::open({"", fifo(output == Output::kPassed ? "a" : "b"), "", false}, "web",
+                              "default", children_, output);
+    ASSERT_TRUE(io.has_value());
+    ASSERT_TRUE((*io)->give_to({200000, std::nullopt}).has_value());
+    struct stat out{}, null{};
+    ASSERT_EQ(::fstat((*io)->payload().fds[1], &out), 0);
+    ASSERT_EQ(::fstat((*io)->payload().fds[0], &null), 0);
+    EXPECT_EQ(out.st_uid, 200000U);
+    EXPECT_EQ(out.st_gid, ::getegid());
+    EXPECT_EQ(null.st_uid, 0U);  // the host's /dev/null is no FIFO of ours
+  }
 }
 
 TEST_F(Io, PayloadEndsBlockAsOrdinaryFilesDo) {

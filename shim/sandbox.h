@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sandbox of a pod, where containerd leaves it to the shim (sandboxer = "shim"): one process that
+// holds the namespaces the pod's containers join. It is a container to Runtime and none to clients: no
+// task, no events. Everything here runs on the loop's thread. Not here: messages (sandbox_service).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "shim/sandbox_config.h"
+#include "shim/task.h"
+
+namespace spdlog {
+class logger;
+}
+
+namespace amphora::shim {
+
+class Sandbox {
+ public:
+  struct Tools {
+    Loop& loop;
+    Workers& workers;
+    Reaper& reaper;
+    Backends& backends;
+    std::shared_ptr<spdlog::logger> log;
+  };
+  explicit Sandbox(Tools tools) : tools_(std::move(tools)) {}
+
+  /// A shim has one; kExists for another. `done` gets the mounts for the pod's containers.
+  void create(SandboxConfig config, Done<std::vector<oci::Mount>> done);
+  void start(const std::string& id, Done<uint32_t> done);
+  /// Kills it and waits for its end; stopped already is no error.
+  void stop(const std::string& id, Done<void> done);
+  void wait(const std::string& id, Waiter waiter);
+  /// Stops it and forgets it. An unknown one is no error.
+  void remove(const std::string& id, Done<void> done);
+  void stats(const std::string& id, Done<cgroup::Stats> done);
+
+  struct Status {
+    uint32_t pid = 0;
+    bool is_ready = false;
+    Time created;
+    Exit exit;           ///< default: not ended
+    std::string config;  ///< config.json
+  };
+  Result<Status> status(const std::string& id) const;
+  Result<void> check(const std::string& id) const;
+
+  bool is_empty() const noexcept { return pod_ == nullptr; }
+
+ private:
+  struct Pod {
+    SandboxConfig config;
+    TaskBackend* backend = nullptr;
+    TaskProcess holder;
+    Time created;
+    std::string spec;
+    std::shared_ptr<cgroup::Cgroup> cgroup;
+    std::shared_ptr<Workers::Queue> verbs = Workers::make_queue();
+    bool removing = false;
+  };
+  using PodPtr = std::shared_ptr<Pod>;
+  struct Prepared;
+
+  static Result<Prepared> prepare(const SandboxConfig& config, const Tools& tools);
+  Result<PodPtr> find(const std::string& id) const;
+  void watch(const PodPtr& pod);
+  void end(const PodPtr& pod);
+  void clear(const PodPtr& pod, Done<void> done);
+
+  Tools tools_;
+  PodPtr pod_;
+};
+
+}  // namespace amphora::shim
