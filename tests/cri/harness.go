@@ -177,6 +177,10 @@ func (env *environment) runCase(c *testCase, handler string) (result outcome) {
 		return "passed", ""
 	}
 	result.word, result.text = attempt(func() { c.run(t) })
+	// Also after a case that used up its time: what it leaves would be the next ones' trouble.
+	after, stop := context.WithTimeout(context.Background(), caseLimit)
+	defer stop()
+	t.ctx = after
 	for i := len(t.cleanups) - 1; i >= 0; i-- {
 		if word, text := attempt(t.cleanups[i]); word == "failed" && result.word == "passed" {
 			result.word, result.text = word, "cleaning up: "+text
