@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora checkpoint and restore: runc's options, so that a wrong line is told from a right one, and a
 // refusal with its reason: nothing here talks to CRIU.
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <string>
+
 #include "executor/cli/command.h"
 #include "executor/cli/words.h"
 
@@ -80,7 +85,27 @@ Result<int> refuse(const char* verb) {
                                       "not talk to CRIU (runc can, for native containers)");
 }
 
-Result<int> checkpoint(Context&, const CriuOptions&, Arguments) { return refuse("checkpoint"); }
+/// What scripts may get wrong whatever CRIU does.
+Result<void> check_parent(const CriuOptions& options) {
+  const std::string& parent = options.parent_path;
+  if (parent.empty()) return {};
+  if (parent.starts_with('/')) {
+    return fail(Errc::kInvalid, "--parent-path " + parent +
+                                    " must be relative: it is looked up in the image directory");
+  }
+  const std::string images = options.image_path.empty() ? "checkpoint" : options.image_path;
+  struct stat st{};
+  if (::stat((images + "/" + parent).c_str(), &st) != 0) {
+    return fail_errno(errno, "invalid --parent-path " + parent + " in " + images);
+  }
+  if (S_ISDIR(st.st_mode)) return {};
+  return fail(Errc::kInvalid, "invalid --parent-path " + parent + ": not a directory");
+}
+
+Result<int> checkpoint(Context&, const CriuOptions& options, Arguments) {
+  TRY(check_parent(options));
+  return refuse("checkpoint");
+}
 Result<int> restore(Context&, const CriuOptions&, Arguments) { return refuse("restore"); }
 
 }  // namespace
