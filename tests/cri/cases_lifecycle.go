@@ -7,6 +7,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -183,22 +184,32 @@ func init() {
 		if t.major < 2 {
 			t.Skip("containerd %s has no such call", t.version)
 		}
-		events := make(chan *rt.ContainerEventResponse, 1000)
+		// Everything that happened before is told, too, and containerd makes no pod while nobody listens.
+		events := make(chan *rt.ContainerEventResponse)
 		go t.runtime.GetContainerEvents(t.ctx, events, nil)
+		var lock sync.Mutex
+		told := map[string][]string{}
+		go func() {
+			for {
+				select {
+				case e := <-events:
+					lock.Lock()
+					told[e.ContainerId] = append(told[e.ContainerId],
+						strings.TrimSuffix(strings.TrimPrefix(e.ContainerEventType.String(), "CONTAINER_"), "_EVENT"))
+					lock.Unlock()
+				case <-t.ctx.Done():
+					return
+				}
+			}
+		}()
 		time.Sleep(300 * time.Millisecond)
 		c := t.Pod().Sh("c", "exit 3")
 		c.Ended(20)
 		c.Remove()
-		var seen []string
 		t.Eventually(20, "created, started, stopped, deleted", func() (bool, string) {
-			select {
-			case e := <-events:
-				if e.ContainerId == c.ID {
-					seen = append(seen, strings.TrimSuffix(strings.TrimPrefix(e.ContainerEventType.String(), "CONTAINER_"), "_EVENT"))
-				}
-			default:
-			}
-			words := strings.Join(seen, " ")
+			lock.Lock()
+			defer lock.Unlock()
+			words := strings.Join(told[c.ID], " ")
 			return words == "CREATED STARTED STOPPED DELETED", words
 		})
 	}).alone = true
