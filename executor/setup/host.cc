@@ -271,6 +271,9 @@ Result<Host> probe_host() {
   Host host;
   TRY(probe_proc(host));
   host.euid = static_cast<uint32_t>(::getauxval(AT_EUID));
+  for (const unsigned long id : {AT_UID, AT_EUID, AT_GID, AT_EGID}) {
+    if (::getauxval(id) != 0) host.other_ids = true;
+  }
   host.in_user_namespace = in_user_namespace(host.proc_fd.get());
   TRY(probe_capabilities(host));
   TRY(probe_cgroups(host));

@@ -28,9 +28,10 @@ struct Host {
   std::string unified_own_path;        ///< our own cgroup in it
   std::string mount_root_prefix;       ///< reserved for nested cgroup mounts
   uint32_t euid = 0;
-  bool in_user_namespace = false;         ///< our own uid map is not the initial one
-  uint64_t own_capabilities = 0;          ///< our effective set, bit n = capability n
-  int last_capability = 40;               ///< /proc/sys/kernel/cap_last_cap
+  bool other_ids = false;          ///< not all of our uids and gids are 0, real and effective
+  bool in_user_namespace = false;  ///< our own uid map is not the initial one
+  uint64_t own_capabilities = 0;   ///< our effective set, bit n = capability n
+  int last_capability = 40;        ///< /proc/sys/kernel/cap_last_cap
   std::optional<bool> apparmor, selinux;  ///< asked only when a container wants a label
   /// Our own verified procfs: every later write to /proc goes through it (CVE-2025-52881).
   UniqueFd proc_fd;

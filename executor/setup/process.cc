@@ -91,8 +91,13 @@ void plan_ids(const PlanInput& in, Builder& b) {
   const bool in_userns =
       in.host.in_user_namespace || in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
   if (user.additional_gids.empty() && in_userns) s.flags = init::kTolerate;
-  if (user.gid != 0) b.step(kSetGid, "set gid " + std::to_string(user.gid)).n = user.gid;
-  if (user.uid != 0) b.step(kSetUid, "set uid " + std::to_string(user.uid)).n = user.uid;
+  // Root of a user namespace (kBecomeRoot) and who was called with no id but root's has these already.
+  const bool is_root =
+      !in.host.other_ids || in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
+  if (user.gid != 0 || !is_root)
+    b.step(kSetGid, "set gid " + std::to_string(user.gid)).n = user.gid;
+  if (user.uid != 0 || !is_root)
+    b.step(kSetUid, "set uid " + std::to_string(user.uid)).n = user.uid;
 }
 
 Result<void> plan_execution(const PlanInput& in, Builder& b) {

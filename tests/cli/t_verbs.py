@@ -266,3 +266,16 @@ def test_a_new_target_file_in_a_root_that_becomes_read_only(lab):
         r = cli.run("sh", "-c", f"cat /made-by-{cli.name}/file; touch /x", change=change)
         equal((r.code, r.out), (1, "bound\n"), f"{cli.name}: {r.err}")
         contains(r.err, "Read-only file system")
+
+
+def test_ids_are_the_specs_whatever_the_callers_group_is(lab):
+    # A service with User=root and Group=staff, or newgrp: only root's own ids may be taken for granted.
+    cli = Cli(lab)
+    for kind in KINDS:
+        for front in (["setpriv", "--regid", "5", "--clear-groups"], ["setpriv", "--ruid", "5"]):
+            id, path = cli.bundle(*kind_args(kind, "sleep", "100"))
+            cli.detached("run", "-d", "-b", path, id, front=front).ok()
+            with open(f"/proc/{cli.state(id)['pid']}/status", encoding="utf-8") as f:
+                ids = {line.split(":")[0]: line.split()[1:] for line in f if line.startswith(("Uid:", "Gid:"))}
+            equal(ids, {"Uid": ["0"] * 4, "Gid": ["0"] * 4}, f"{kind} under {' '.join(front)}")
+            cli.end(id)

@@ -91,7 +91,10 @@ void apply(World& world, const std::string& setting) {
   } else if (word == "rootless") {
     world.rootless = true;
     world.host.euid = 1000;
+    world.host.other_ids = true;
     world.host.own_capabilities = 0;
+  } else if (word == "other-ids") {
+    world.host.other_ids = true;
   } else if (word == "without-capability") {
     world.host.own_capabilities &= ~(uint64_t{1} << std::stoi(value));
   } else if (word == "preserve-fds") {
