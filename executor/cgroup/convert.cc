@@ -38,10 +38,11 @@ Result<std::optional<std::string>> swap_max(const oci::MemoryLimits& memory) {
   const int64_t swap = memory.swap.value_or(0);
   const int64_t limit = memory.limit.value_or(0);
   if (swap == 0) {
-    if (limit == -1) return "max";
+    if (limit < 0) return "max";
     return std::nullopt;
   }
-  if (swap < 0 || limit == -1) return "max";
+  // Every negative number is no limit (limit_text), not only -1.
+  if (swap < 0 || limit < 0) return "max";
   if (limit == 0) {
     return fail(Errc::kInvalid, fmt::format("memory swap {} needs a memory limit", swap));
   }

@@ -47,7 +47,8 @@ Result<uint8_t> parse_access(const std::string& text) {
 /// runc and the engines above it write -1 for "any".
 Result<std::optional<uint32_t>> parse_number(std::optional<int64_t> number) {
   if (!number || *number == -1) return std::nullopt;
-  if (*number < 0 || *number > UINT32_MAX) {
+  // The highest one means "any" to v1.
+  if (*number < 0 || *number >= UINT32_MAX) {
     return fail(Errc::kInvalid, fmt::format("device number {} is out of range", *number));
   }
   return static_cast<uint32_t>(*number);
@@ -176,8 +177,9 @@ class Assembler {
   void load(uint8_t to, int16_t offset) { emit(BPF_LDX | BPF_MEM | BPF_W, to, kCtx, offset, 0); }
   void op(uint8_t code, uint8_t reg, int32_t imm) { emit(BPF_ALU | BPF_K | code, reg, 0, 0, imm); }
   void copy(uint8_t to, uint8_t from) { emit(BPF_ALU | BPF_X | BPF_MOV, to, from, 0, 0); }
+  /// 32 bits wide: the 64 bit form extends the sign of the value, and the highest would never match.
   void skip_if(uint8_t code, uint8_t reg, uint32_t value) {
-    emit(BPF_JMP | BPF_K | code, reg, 0, kNext, static_cast<int32_t>(value));
+    emit(BPF_JMP32 | BPF_K | code, reg, 0, kNext, static_cast<int32_t>(value));
   }
   void finish(bool allow) {
     emit(BPF_ALU64 | BPF_K | BPF_MOV, kR0, 0, 0, allow ? 1 : 0);

@@ -57,6 +57,8 @@ TEST(Swap, IsMemoryPlusSwapMinusMemory) {
   EXPECT_EQ(swap_text({}, -1), "max");
   EXPECT_EQ(swap_text(-1, {}), "max");
   EXPECT_EQ(swap_text(-1, 500), "max");
+  EXPECT_EQ(swap_text(INT64_MIN, INT64_MAX), "max") << "any negative number is no limit";
+  EXPECT_EQ(swap_text(-2, {}), "max");
 }
 
 TEST(Swap, RefusesWhatCannotBe) {

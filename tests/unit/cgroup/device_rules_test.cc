@@ -47,10 +47,10 @@ int run(const std::vector<struct bpf_insn>& program, const Request& request) {
         if (!known[insn.dst_reg]) return -1;
         reg[insn.dst_reg] = uint32_t(reg[insn.dst_reg]) >> imm;
         break;
-      case BPF_JMP | BPF_K | BPF_JNE:
-      case BPF_JMP | BPF_K | BPF_JEQ: {
+      case BPF_JMP32 | BPF_K | BPF_JNE:
+      case BPF_JMP32 | BPF_K | BPF_JEQ: {
         if (!known[insn.dst_reg] || insn.off <= 0) return -1;
-        const bool equal = reg[insn.dst_reg] == static_cast<uint64_t>(int64_t{insn.imm});
+        const bool equal = static_cast<uint32_t>(reg[insn.dst_reg]) == imm;
         if (equal == (BPF_OP(insn.code) == BPF_JEQ)) at += static_cast<size_t>(insn.off);
         continue;
       }
@@ -146,6 +146,8 @@ TEST(DeviceRules, MalformedOnesAreRefused) {
   EXPECT_EQ(text(rule(true, 'p', 1, 3, "r")), "device type \"p\": not a, b or c");
   EXPECT_EQ(text(rule(true, 'c', int64_t{1} << 40, 3, "r")),
             "device number 1099511627776 is out of range");
+  EXPECT_EQ(text(rule(true, 'c', 4294967295, 3, "r")), "device number 4294967295 is out of range")
+      << "v1 would take it for any";
 }
 
 void compare(const DeviceFilter& filter) {
@@ -179,6 +181,12 @@ TEST(DeviceProgram, TwoRulesServeOneRequestAndDenyWins) {
   EXPECT_EQ(run(device_program(deny), {'b', 8, 1, kRead | kWrite}), 0);
   EXPECT_EQ(run(device_program(deny), {'b', 8, 1, kRead}), 1);
   EXPECT_EQ(run(device_program(deny), {'b', 8, 3, kRead | kWrite}), 1);
+}
+
+TEST(DeviceProgram, HighNumbersAreNoNegativeOnes) {
+  const auto high = folded({kDenyAll, rule(true, 'b', 4294967294, 2147483648, "r")});
+  EXPECT_EQ(run(device_program(high), {'b', 4294967294, 2147483648, kRead}), 1);
+  EXPECT_EQ(run(device_program(high), {'b', 4294967294, 2147483647, kRead}), 0);
 }
 
 TEST(DeviceProgram, RandomRulesBehaveAsTheyRead) {
