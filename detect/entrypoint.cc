@@ -17,6 +17,8 @@ namespace {
 constexpr std::string_view kDefaultPath =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 constexpr size_t kMaxCandidates = 256;  // process.env may come from an image
+// Nor may a long name or cwd, once for each entry of PATH, fill the shim's memory.
+constexpr size_t kMaxCandidateBytes = size_t{1} << 20;
 
 std::string_view search_path(const oci::Process& process) {
   std::string_view path = kDefaultPath;
@@ -72,13 +74,15 @@ std::vector<std::string> candidate_paths(const oci::Process& process, std::strin
   if (name.contains('/')) return {below(process.cwd, name)};
   std::vector<std::string> paths;
   std::string_view rest = search_path(process);
-  while (paths.size() < kMaxCandidates) {
+  size_t bytes = 0;
+  while (paths.size() < kMaxCandidates && bytes < kMaxCandidateBytes) {
     const auto colon = rest.find(':');
     const auto entry = rest.substr(0, colon);
     const auto directory = entry.starts_with('/') ? std::string(entry)
                            : entry.empty()        ? process.cwd
                                                   : below(process.cwd, entry);
     paths.push_back(below(directory, name));
+    bytes += paths.back().size();
     if (colon == std::string_view::npos) break;
     rest.remove_prefix(colon + 1);
   }

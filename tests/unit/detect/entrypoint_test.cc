@@ -45,6 +45,9 @@ TEST(CandidatePaths, AreBounded) {
   std::string path = "PATH=";
   for (int i = 0; i < 60000; ++i) path += "/a:";
   EXPECT_EQ(candidate_paths(process({path}), "x").size(), 256U);
+  EXPECT_EQ(candidate_paths(process({path}), std::string(700000, 'x')).size(), 2U);
+  EXPECT_EQ(candidate_paths(process({"PATH=:::"}, "/" + std::string(2000000, 'x')), "x").size(),
+            1U);
 }
 
 class Files : public testing::Test {
