@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // libFuzzer entry: words, one a line, as the options of exec, of the shim, as sizes and durations; and
-// the whole text as what ps printed. The process that comes of it must be one that may be started.
+// the whole text as what ps printed and as a message for the log. The process that comes of it must be one that may be started.
 #include "executor/cli/exec_process.h"
 
 #include <algorithm>
 #include <set>
 
+#include <nlohmann/json.hpp>
+
+#include "executor/cli/log.h"
 #include "executor/cli/options.h"
 #include "executor/cli/ps_filter.h"
 #include "executor/cli/units.h"
@@ -76,6 +79,14 @@ void check_ps(std::string_view output) {
   if (lines) AMPHORA_CHECK(lines->size() <= output.size() + 1);
 }
 
+/// A message is one line of the log, whatever it holds.
+void check_log(std::string_view message) {
+  const std::string text = cli::text_line(cli::Level::kError, "2026-11-23T10:00:00Z", message);
+  AMPHORA_CHECK(!text.contains('\n') && !text.contains('\0') && !text.contains('\x1b'));
+  const std::string json = cli::json_line(cli::Level::kDebug, "2026-11-23T10:00:00Z", message);
+  AMPHORA_CHECK(!json.contains('\n') && nlohmann::json::accept(json));
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -90,5 +101,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const shim::Flags flags = shim::parse_flags(pointers);
   AMPHORA_CHECK(flags.id.size() + flags.action.size() <= size);
   check_ps(text);
+  check_log(text);
   return 0;
 }

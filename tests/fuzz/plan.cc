@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// libFuzzer entry: a line of words (the circumstances: unified, hybrid, rootless, exec, wasm, nested,
-// stdio), then a config.json. Whatever spec is accepted must give an error or a plan that a child can
+// libFuzzer entry: a line of words (the circumstances: unified, hybrid, rootless, group, exec, wasm,
+// nested, stdio), then a config.json. Whatever spec is accepted must give an error or a plan that a child can
 // walk: every offset inside, seccomp programs that end, /proc writes that stay below sys.
 #include <linux/filter.h>
 
 #include <cstring>
-#include <optional>
+#include <set>
 #include <span>
 
 #include <nlohmann/json.hpp>
@@ -52,6 +52,7 @@ World world_of(std::string_view words) {
     host.euid = 1000;
     host.own_capabilities = 0;
   }
+  host.other_ids = world.rootless || has("group");
   host.in_user_namespace = has("nested");
   host.apparmor = host.selinux = has("labels");
   world.is_exec = has("exec");
@@ -136,20 +137,66 @@ void check_step(const Plan& plan, const init::View& view, const init::Step& step
   }
 }
 
+/// Where the first step of a kind stands, and how many there are.
+struct Found {
+  size_t at = SIZE_MAX;
+  size_t count = 0;
+  const init::Step* step = nullptr;
+};
+Found find(const Plan& plan, init::Op op) {
+  Found found;
+  for (const init::Step& step : plan.steps()) {
+    if (step.op != op) continue;
+    if (found.count++ == 0) {
+      found.at = static_cast<size_t>(&step - plan.steps().data());
+      found.step = &step;
+    }
+  }
+  return found;
+}
+
+/// What no spec may move or leave out (docs/process-model.md).
+void check_order(const oci::Spec& spec, const Plan& plan, const World& world) {
+  using enum init::Op;
+  const auto steps = plan.steps();
+  AMPHORA_CHECK(steps.back().op == (world.exec.handover.empty() ? kExec : kHandOver));
+  const Found uid = find(plan, kSetUid), gid = find(plan, kSetGid), caps = find(plan, kSetCaps);
+  const Found pivot = find(plan, kPivot), await = find(plan, kAwait);
+  AMPHORA_CHECK(uid.count <= 1 && gid.count <= 1);
+  if (uid.step != nullptr) AMPHORA_CHECK(uid.step->n == spec.process->user.uid);
+  if (gid.step != nullptr) AMPHORA_CHECK(gid.step->n == spec.process->user.gid);
+  // Only root's ids take no step, where they are there already.
+  const bool has_root = !world.host.other_ids || find(plan, kBecomeRoot).count > 0;
+  AMPHORA_CHECK(uid.count == 1 || (has_root && spec.process->user.uid == 0));
+  AMPHORA_CHECK(gid.count == 1 || (has_root && spec.process->user.gid == 0));
+  if (uid.count == 1 && gid.count == 1) AMPHORA_CHECK(gid.at < uid.at);
+  if (uid.count == 1 && caps.count == 1) AMPHORA_CHECK(uid.at < caps.at);
+  AMPHORA_CHECK(pivot.count <= 1);
+  if (pivot.count == 1 && uid.count == 1) AMPHORA_CHECK(pivot.at < uid.at);
+  // An exec's cgroup is entered by itself; init waits for what only the parent can do.
+  AMPHORA_CHECK(await.count > 0 || world.is_exec);
+  if (await.count > 0 && uid.count == 1) AMPHORA_CHECK(await.at < uid.at);
+  if (spec.process->no_new_privileges) AMPHORA_CHECK(find(plan, kNoNewPrivs).count > 0);
+  const auto& seccomp = spec.linux_.seccomp;
+  if (seccomp && seccomp->default_action != "SCMP_ACT_ALLOW") {
+    AMPHORA_CHECK(find(plan, kSeccomp).count == 1);
+  }
+  if (!world.is_exec) {
+    // A path that is named twice is hidden once.
+    const auto names = [](const std::vector<std::string>& paths) {
+      return std::set<std::string_view>(paths.begin(), paths.end()).size();
+    };
+    AMPHORA_CHECK(find(plan, kMask).count >= names(spec.linux_.masked_paths));
+    AMPHORA_CHECK(find(plan, kReadonlyPath).count >= names(spec.linux_.readonly_paths));
+  }
+  AMPHORA_CHECK(find(plan, kCloseFds).count > 0);
+}
+
 void check_plan(const oci::Spec& spec, const Plan& plan, const World& world) {
   const init::View view = plan.view();
   AMPHORA_CHECK(view.header->magic == init::kMagic && view.header->step_count > 0);
-  bool no_new_privileges = false, await = false;
-  for (const init::Step& step : plan.steps()) {
-    check_step(plan, view, step);
-    no_new_privileges |= step.op == init::Op::kNoNewPrivs;
-    await |= step.op == init::Op::kAwait;
-  }
-  const init::Op last = plan.steps().back().op;
-  AMPHORA_CHECK(last == (!world.exec.handover.empty() ? init::Op::kHandOver : init::Op::kExec));
-  AMPHORA_CHECK(no_new_privileges || !spec.process->no_new_privileges);
-  // An exec's cgroup is entered by itself; init waits for what only the parent can do.
-  AMPHORA_CHECK(await || world.is_exec);
+  for (const init::Step& step : plan.steps()) check_step(plan, view, step);
+  check_order(spec, plan, world);
   AMPHORA_CHECK(nlohmann::json::accept(plan.describe_json()));
 }
 

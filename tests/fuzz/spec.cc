@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "detect/entrypoint.h"
 #include "tests/fuzz/support.h"
 
 namespace {
@@ -23,6 +24,10 @@ void check_process(const oci::Process& process) {
   for (const auto& arg : process.args) AMPHORA_CHECK(!arg.contains('\0'));
   for (const auto& limit : process.rlimits) AMPHORA_CHECK(limit.soft <= limit.hard);
   check_env(process.env);
+  // What the program's name may stand for: bounded, and from the container's root.
+  const auto paths = detect::candidate_paths(process, process.args.front());
+  AMPHORA_CHECK(paths.size() <= 256);
+  for (const auto& path : paths) AMPHORA_CHECK(path.starts_with('/'));
 }
 
 void check_hooks(const std::vector<oci::Hook>& hooks) {

@@ -9,9 +9,30 @@
 
 using namespace amphora;
 
+namespace {
+
+/// Paths and reasons may hold any bytes, and what is written must be read by others.
+void check_raw(std::string_view bytes) {
+  oci::State state;
+  state.id = "web";
+  state.bundle = state.reason = bytes;
+  state.annotations[std::string(bytes)] = bytes;
+  const std::string text = oci::to_json(state);
+  AMPHORA_CHECK(nlohmann::json::accept(text));
+  const auto again = oci::parse_state(text);
+  // A NUL is refused when read; what was replaced stays as it is from then on.
+  AMPHORA_CHECK(again || bytes.contains('\0'));
+  if (!again) return;
+  const auto third = oci::parse_state(oci::to_json(*again));
+  AMPHORA_CHECK(third && oci::to_json(*third) == oci::to_json(*again));
+}
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view json = fuzz::text_of(data, size);
   fuzz::check_error(oci::check_id(json.substr(0, json.find('\n'))), size);
+  check_raw(json);
   const auto state = oci::parse_state(json);
   fuzz::check_error(state, size);
   if (!state) return 0;
