@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // See cache.h. Files: KEY.art (the artifact, as the engine wrote it), KEY.rec (Record), KEY.lock (while
-// somebody makes it), NAME.note, tmp.*. An artifact is machine code that runs in our host, so one whose
+// somebody makes it), KEY.fail (why the last one to make it could not), NAME.note, tmp.*. An artifact is machine code that runs in our host, so one whose
 // bytes are not those we wrote is never handed out. Reading 35 MB at each start would cost more than
 // the start: a file whose inode, size and change time are those of the last full read has not been
 // written since, as the change time cannot be set by a program.
@@ -154,12 +154,16 @@ UniqueFd read_only_view(int dir) {
 /// Holds KEY.lock. The file goes away with its holder; who waited for it then asks anew.
 class Lock {
  public:
-  Lock(int dir, std::string name) : dir_(dir), name_(std::move(name)) {
+  enum class Wait : bool { kNo, kYes };
+
+  Lock(int dir, std::string name, Wait wait) : dir_(dir), name_(std::move(name)) {
     for (;;) {
       fd_.reset(::openat(dir_, name_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
       if (!fd_) return;  // full or read-only: everybody makes his own
-      while (::flock(fd_.get(), LOCK_EX) != 0) {
-        if (errno != EINTR) return;
+      while (::flock(fd_.get(), LOCK_EX | (wait == Wait::kNo ? LOCK_NB : 0)) != 0) {
+        if (errno == EINTR) continue;
+        if (wait == Wait::kNo) fd_.reset();
+        return;
       }
       struct stat file{};
       if (::fstat(fd_.get(), &file) != 0 || file.st_nlink > 0) return;
@@ -170,12 +174,34 @@ class Lock {
   }
   Lock(const Lock&) = delete;
   Lock& operator=(const Lock&) = delete;
+  bool is_held() const noexcept { return static_cast<bool>(fd_); }
 
  private:
   int dir_;
   std::string name_;
   UniqueFd fd_;
 };
+
+/// KEY.fail: one letter, whose fault it was, and the text.
+constexpr char kOfTheModule = 'm', kUnsupportedModule = 'u', kOfTheMaker = 's';
+
+void record_failure(int dir, const std::string& key, const Error& error) {
+  char fault = kOfTheMaker;
+  if (error.code() == Errc::kInvalid) fault = kOfTheModule;
+  if (error.code() == Errc::kUnsupported) fault = kUnsupportedModule;
+  static_cast<void>(replace(dir, key + ".fail", fault + error.what()));
+}
+
+/// What record_failure wrote at or after `since`; empty: nothing.
+std::string failure_since(int dir, const std::string& key, int64_t since) {
+  const std::string name = key + ".fail";
+  struct stat file{};
+  if (::fstatat(dir, name.c_str(), &file, AT_SYMLINK_NOFOLLOW) != 0) return "";
+  // File times are as coarse as kTick says.
+  if (nanoseconds(file.st_mtim) + kTick < since) return "";
+  auto text = read_file_at(dir, name, kMaxNote);
+  return text ? std::move(*text) : "";
+}
 
 }  // namespace
 
@@ -252,15 +278,51 @@ UniqueFd Cache::find(const std::string& key) {
 Result<UniqueFd> Cache::get(const std::string& key, const Produce& produce) {
   if (!dir_) return produce();
   if (UniqueFd found = find(key)) return found;
-  const Lock lock(dir_.get(), key + ".lock");
+  const int64_t asked = now();
+  {
+    Lock lock(dir_.get(), key + ".lock", Lock::Wait::kNo);
+    if (lock.is_held()) return make(key, produce);
+  }
+  {
+    const Lock lock(dir_.get(), key + ".lock", Lock::Wait::kYes);
+    const std::string failure = failure_since(dir_.get(), key, asked);
+    if (failure.empty()) return make(key, produce);
+    if (UniqueFd found = find(key)) return found;
+    if (failure[0] == kOfTheModule) return fail(Errc::kInvalid, failure.substr(1));
+    if (failure[0] == kUnsupportedModule) return fail(Errc::kUnsupported, failure.substr(1));
+  }
+  return make_beside(key, produce);
+}
+
+/// With KEY.lock held.
+Result<UniqueFd> Cache::make(const std::string& key, const Produce& produce) {
   if (UniqueFd found = find(key)) return found;
   ++counts_.made;
+  auto artifact = produce();
+  if (!artifact) {
+    record_failure(dir_.get(), key, artifact.error());
+    return artifact;
+  }
+  return keep(key, std::move(*artifact));
+}
+
+/// Another's limits were too small for it; ours may not be, and others wait for theirs.
+Result<UniqueFd> Cache::make_beside(const std::string& key, const Produce& produce) {
+  ++counts_.made;
   TRY_ASSIGN(UniqueFd artifact, produce());
-  // A full or read-only file system costs the next start a compile, and this one nothing.
-  if (!publish(key, artifact.get())) return artifact;
-  shrink(key);
+  const Lock lock(dir_.get(), key + ".lock", Lock::Wait::kNo);
+  if (!lock.is_held()) return artifact;
   if (UniqueFd found = find(key)) return found;
-  return artifact;
+  return keep(key, std::move(artifact));
+}
+
+/// A full or read-only file system costs the next start a compile, and this one nothing.
+UniqueFd Cache::keep(const std::string& key, UniqueFd artifact) {
+  if (!publish(key, artifact.get())) return artifact;
+  ::unlinkat(dir_.get(), (key + ".fail").c_str(), 0);
+  shrink(key);
+  UniqueFd found = find(key);
+  return found ? std::move(found) : std::move(artifact);
 }
 
 Result<void> Cache::publish(const std::string& key, int artifact) {
@@ -309,7 +371,8 @@ void Cache::shrink(const std::string& keep) {
     const std::string name = entry->d_name;
     struct stat file{};
     if (::fstatat(dir_.get(), name.c_str(), &file, AT_SYMLINK_NOFOLLOW) != 0) continue;
-    if (name.starts_with("tmp.") && nanoseconds(file.st_ctim) + kStale < present) {
+    const bool passing = name.starts_with("tmp.") || name.ends_with(".fail");
+    if (passing && nanoseconds(file.st_ctim) + kStale < present) {
       ::unlinkat(dir_.get(), name.c_str(), 0);
     }
     if (!name.ends_with(".art")) continue;

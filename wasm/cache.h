@@ -31,9 +31,10 @@ class Cache {
 
   /// The artifact of `key` (letters and digits), read-only, if it is there and is what we wrote.
   UniqueFd find(const std::string& key);
-  /// The same, or makes it; of all who ask for one key at the same time, in whatever process, one at a
-  /// time makes it, and the next takes over when that one fails. What cannot be stored is returned as
-  /// it was made.
+  /// The same, or makes it; of all who ask for one key at the same time, in whatever process, one makes
+  /// it. When that one fails, those who waited fail alike if it was the module's fault (kInvalid,
+  /// kUnsupported), and else (its memory, its time) each makes its own at once: nobody waits for more
+  /// than one other. What cannot be stored is returned as it was made.
   Result<UniqueFd> get(const std::string& key, const Produce& produce);
 
   /// Small facts beside the artifacts (up to 4 KiB), by name; empty when absent.
@@ -59,6 +60,9 @@ class Cache {
         read_dir_(std::move(read_dir)),
         copy_(copy),
         max_bytes_(max_bytes) {}
+  Result<UniqueFd> make(const std::string& key, const Produce& produce);
+  Result<UniqueFd> make_beside(const std::string& key, const Produce& produce);
+  UniqueFd keep(const std::string& key, UniqueFd artifact);
   Result<void> publish(const std::string& key, int artifact);
   void shrink(const std::string& keep);
   void remove(const std::string& key);
