@@ -54,7 +54,6 @@ void read(Value value, State& out) {
   object.get("cgroupDirs", out.cgroup_dirs);
   object.get("systemdUnit", out.systemd_unit);
   object.get("ownPidNamespace", out.own_pid_namespace);
-  object.get("removedByShim", out.removed_by_shim);
   object.get("exitCode", out.exit_code);
   object.get("exitedAt", out.exited_at);
   object.get("poststop", out.poststop);
@@ -113,7 +112,6 @@ std::string to_json(const State& state) {
   json.map("cgroupDirs", state.cgroup_dirs);
   json.text("systemdUnit", state.systemd_unit);
   json.boolean("ownPidNamespace", state.own_pid_namespace);
-  json.boolean("removedByShim", state.removed_by_shim);
   if (state.exit_code) json.number("exitCode", int64_t{*state.exit_code});
   json.text("exitedAt", state.exited_at);
   json.open("poststop", '[');

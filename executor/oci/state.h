@@ -37,7 +37,6 @@ struct State {
       cgroup_dirs;           // hierarchy -> path below its mount; "" = unified
   std::string systemd_unit;  // scope made by the systemd driver, empty if none
   bool own_pid_namespace = false;
-  bool removed_by_shim = false;  // delete has been done; what is left is bookkeeping
   std::optional<int> exit_code;  // recorded by who reaped init
   std::string exited_at;         // RFC 3339
   std::vector<Hook> poststop;    // for delete after the bundle is gone

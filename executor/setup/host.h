@@ -26,7 +26,6 @@ struct Host {
   std::vector<Hierarchy> hierarchies;  ///< v1 and hybrid; without the unified one
   std::string unified_mount;           ///< cgroup2 mount point (unified or hybrid), else empty
   std::string unified_own_path;        ///< our own cgroup in it
-  std::string mount_root_prefix;       ///< reserved for nested cgroup mounts
   uint32_t euid = 0;
   bool other_ids = false;          ///< not all of our uids and gids are 0, real and effective
   bool in_user_namespace = false;  ///< our own uid map is not the initial one
@@ -40,9 +39,6 @@ struct Host {
 /// Whether the kernel has the security module for such labels.
 bool apparmor_enabled() noexcept;
 bool selinux_enabled() noexcept;
-
-/// Where procfs and sysfs are mounted here, the deepest first.
-Result<std::vector<std::string>> kernel_mounts(int proc_fd);
 
 /// Probes. Costs a handful of system calls; done once per shim or command.
 Result<Host> probe_host();

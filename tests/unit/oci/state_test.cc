@@ -25,7 +25,6 @@ State example() {
   state.cgroup_dirs = {{"", "/u"}, {"memory", "/m"}};
   state.systemd_unit = "web.scope";
   state.own_pid_namespace = true;
-  state.removed_by_shim = true;
   state.exit_code = 137;
   state.exited_at = "2026-01-02T03:04:06Z";
   state.poststop = {Hook{"/hook", {"hook", "a \"b\""}, {"A=\n"}, 3}, Hook{"/other", {}, {}, {}}};
@@ -45,7 +44,6 @@ TEST(State, SurvivesARoundTrip) {
   EXPECT_EQ(read->exit_code, 137);
   EXPECT_EQ(read->kind, "wasm-module");
   EXPECT_TRUE(read->own_pid_namespace);
-  EXPECT_TRUE(read->removed_by_shim);
   ASSERT_EQ(read->poststop.size(), 2U);
   EXPECT_EQ(read->poststop[0].args[1], "a \"b\"");
   EXPECT_EQ(read->poststop[0].env[0], "A=\n");
