@@ -7,11 +7,11 @@
 . "$(dirname "$0")/lib.sh"
 set=${1-}
 tree=$trees/sid${set:+-$set}
-packages=containerd,runc,busybox-static,python3-minimal,libpython3-stdlib,iproute2,procps,mount,binutils,systemd,dbus
+packages=containerd,runc,busybox-static,python3-minimal,libpython3-stdlib,iproute2,procps,mount,binutils,systemd,dbus,criu,iptables
 case "$set" in
   "") ;;
-  cri) packages+=,containernetworking-plugins,iptables ;;
-  docker) packages=${packages%,systemd,dbus},docker.io,docker-cli,iptables,ca-certificates ;;
+  cri) packages+=,containernetworking-plugins ;;
+  docker) packages=${packages%,systemd,dbus,criu,iptables},docker.io,docker-cli,iptables,ca-certificates ;;
   *) die "sid-tree.sh knows no set '$set'" ;;
 esac
 key="sid-1 $packages"

@@ -134,7 +134,7 @@ std::string features_json(const setup::Host& host) {
   out.open("annotations", '{');
   out.text("io.github.seccomp.libseccomp.version", seccomp.libseccomp_version);
   // runc's own keys as well: tools look for these names and for nothing else.
-  out.text("org.opencontainers.runc.checkpoint.enabled", "false");
+  out.text("org.opencontainers.runc.checkpoint.enabled", "true");
   out.text("org.opencontainers.runc.version", kRuncLevel);
   out.text("io.amphora.version", AMPHORA_VERSION);
   out.close('}');

@@ -15,6 +15,7 @@
 #include "executor/hooks/hooks.h"
 #include "executor/runtime/parts.h"
 #include "executor/runtime/runtime.h"
+#include "executor/runtime/undo.h"
 #include "executor/setup/launch.h"
 #include "executor/setup/make_plan.h"
 
@@ -118,26 +119,6 @@ Result<Joining> joining_of(const cgroup::Cgroup* cgroup, pid_t init,
   return joining;
 }
 
-oci::State first_state(const std::string& id, const Bundle& bundle,
-                       const detect::Verdict& verdict) {
-  oci::State state;
-  state.id = id;
-  state.bundle = bundle.path;
-  state.rootfs = bundle.rootfs;
-  state.created = runtime::now_rfc3339();
-  state.oci_version = bundle.spec.oci_version;
-  state.kind = detect::to_string(verdict.kind);
-  state.reason = verdict.reason;
-  state.cgroups_path = bundle.spec.linux_.cgroups_path;
-  state.own_pid_namespace = setup::has_new(bundle.spec, oci::NamespaceKind::kPid);
-  state.poststop = bundle.spec.hooks.poststop;
-  state.annotations = bundle.spec.annotations;
-  // How it was decided, for who asks `state` (docs/detection.md); the spec cannot say otherwise.
-  state.annotations[std::string(detect::kKindAnnotation)] = state.kind;
-  state.annotations[std::string(detect::kReasonAnnotation)] = state.reason;
-  return state;
-}
-
 /// The seccomp agent's message: one JSON with the listener attached (runtime-spec,
 /// ContainerProcessState).
 Result<void> send_listener(const setup::ParentWork& work, const oci::State& state,
@@ -153,7 +134,7 @@ Result<void> send_listener(const setup::ParentWork& work, const oci::State& stat
   }
   work.seccomp_listener_path.copy(address.sun_path, sizeof address.sun_path - 1);
   if (::connect(socket.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof address) != 0) {
-    return fail_errno(errno, "failed to connect with seccomp agent " + work.seccomp_listener_path);
+    return fail_errno(errno, "connect to seccomp agent " + work.seccomp_listener_path);
   }
   const std::string message =
       oci::seccomp_state_json(state, oci::Status::kCreating, process.pid, work.seccomp_metadata);
@@ -183,30 +164,20 @@ Runtime::Runtime(Store store, setup::Host host, std::vector<std::unique_ptr<Exec
       wat_check_(std::move(wat_check)),
       children_(children) {}
 
-/// What a failed create takes away again, in reverse order of making.
-struct Runtime::Undo {
-  Runtime& runtime;
-  std::optional<Entry> entry;
-  std::unique_ptr<cgroup::Cgroup> cgroup;
-  std::optional<Process> init;
-  oci::State state;
-  bool armed = true;
-
-  ~Undo() {
-    if (!armed) return;
-    if (init) {
-      static_cast<void>(send_signal(*init, SIGKILL));
-      static_cast<void>(wait_for(*init));
-      runtime.children_.remove(init->pid);
-    }
-    if (cgroup) static_cast<void>(cgroup->remove());
-    if (entry) static_cast<void>(runtime.store_.remove(std::move(*entry)));
-    // runtime-spec: poststop runs after deletion, also of what failed to be created.
-    static_cast<void>(hooks::run("poststop", state.poststop,
-                                 oci::hook_state_json(state, oci::Status::kStopped, 0),
-                                 runtime.children_));
+Runtime::Undo::~Undo() {
+  if (!armed) return;
+  if (init) {
+    static_cast<void>(send_signal(*init, SIGKILL));
+    static_cast<void>(wait_for(*init));
+    runtime.children_.remove(init->pid);
   }
-};
+  if (cgroup) static_cast<void>(cgroup->remove());
+  if (entry) static_cast<void>(runtime.store_.remove(std::move(*entry)));
+  // runtime-spec: poststop runs after deletion, also of what failed to be created.
+  static_cast<void>(hooks::run("poststop", state.poststop,
+                               oci::hook_state_json(state, oci::Status::kStopped, 0),
+                               runtime.children_));
+}
 
 Result<setup::ExecPlan> Runtime::plan_exec(const std::string& id, const oci::Spec& spec,
                                            oci::Process& process, int rootfs_fd,
@@ -241,7 +212,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   TRY_ASSIGN(detect::Verdict verdict, detect::detect(spec, *spec.process, rootfs->get(), wat_check_,
                                                      /*mounts_made=*/false, bundle.dir.get()));
 
-  Undo undo{*this, std::nullopt, nullptr, std::nullopt, first_state(id, bundle, verdict)};
+  Undo undo{*this, std::nullopt, nullptr, std::nullopt, runtime::first_state(id, bundle, verdict)};
   undo.armed = false;  // nothing made yet: an existing container of this id is somebody else's
   cgroup::Options cgroup_options;
   cgroup_options.systemd = options.systemd_cgroup;
@@ -278,11 +249,6 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   if (start) input.start_socket = start.get();
   input.preserve_fds = options.preserve_fds;
   input.no_pivot = options.no_pivot;
-  std::vector<std::string> kernel_mounts;
-  if (options.no_pivot) {
-    TRY_ASSIGN(kernel_mounts, setup::kernel_mounts(host_.proc_fd.get()));
-    input.kernel_mounts = kernel_mounts;
-  }
   input.no_new_keyring = options.no_new_keyring;
   TRY_ASSIGN(setup::Plan plan, setup::make_plan(input));
   TRY(setup::open_sources(plan, bundle.dir.get(), raw(exec.fds)));

@@ -22,6 +22,7 @@
 #include "executor/init/step.h"
 #include "executor/runtime/passwd.h"
 #include "executor/setup/launch.h"
+#include "executor/setup/make_plan.h"
 
 namespace amphora::runtime {
 namespace {
@@ -95,6 +96,26 @@ Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_ov
     return fail(Errc::kInvalid, bundle.path + "/config.json: process is missing");
   }
   return bundle;
+}
+
+oci::State first_state(const std::string& id, const Bundle& bundle,
+                       const detect::Verdict& verdict) {
+  oci::State state;
+  state.id = id;
+  state.bundle = bundle.path;
+  state.rootfs = bundle.rootfs;
+  state.created = now_rfc3339();
+  state.oci_version = bundle.spec.oci_version;
+  state.kind = detect::to_string(verdict.kind);
+  state.reason = verdict.reason;
+  state.cgroups_path = bundle.spec.linux_.cgroups_path;
+  state.own_pid_namespace = setup::has_new(bundle.spec, oci::NamespaceKind::kPid);
+  state.poststop = bundle.spec.hooks.poststop;
+  state.annotations = bundle.spec.annotations;
+  // How it was decided, for who asks `state` (docs/detection.md); the spec cannot say otherwise.
+  state.annotations[std::string(detect::kKindAnnotation)] = state.kind;
+  state.annotations[std::string(detect::kReasonAnnotation)] = state.reason;
+  return state;
 }
 
 Result<void> keep_config(const Entry& entry, const std::string& config) {

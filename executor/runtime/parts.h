@@ -29,6 +29,9 @@ struct Bundle {
 /// `rootfs_override` replaces root.path where not empty. The spec has a process.
 Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_override);
 
+/// The record of a container of which nothing but this is made.
+oci::State first_state(const std::string& id, const Bundle& bundle, const detect::Verdict& verdict);
+
 /// Keeps the spec's text beside the state: exec needs it, and the bundle may change or go.
 Result<void> keep_config(const Entry& entry, const std::string& config);
 

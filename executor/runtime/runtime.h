@@ -17,6 +17,7 @@
 #include "executor/executor.h"
 #include "executor/oci/spec.h"
 #include "executor/oci/state.h"
+#include "executor/runtime/checkpoint.h"
 #include "executor/setup/host.h"
 #include "executor/store/store.h"
 
@@ -83,6 +84,13 @@ class Runtime {
   Result<std::vector<std::string>> remove(const std::string& id, Force force);
   /// The same for a container whose init the caller has made and reaped: nothing is looked up anew.
   Result<std::vector<std::string>> remove_ended(const std::string& id, Created& ended);
+  /// Writes a running native container's processes to a directory; they end, unless they are left running.
+  /// The record stays: the caller removes it. kUnsupported: no criu, or a wasm guest.
+  Result<void> checkpoint(const std::string& id, const CheckpointOptions& options);
+  /// A new container from a bundle and such a directory, running when this returns. Refused when the
+  /// checkpoint shows or may do more than the bundle's config.json allows.
+  Result<Created> restore(const std::string& id, const std::string& bundle, const Stdio& stdio,
+                          const CreateOptions& options, const RestoreOptions& criu);
   Result<void> pause(const std::string& id);
   Result<void> resume(const std::string& id);
   Result<void> update(const std::string& id, const oci::Resources& resources);
@@ -116,6 +124,10 @@ class Runtime {
   };
   Result<Created> create_inner(const std::string& id, const std::string& bundle_path,
                                const Stdio& stdio, const CreateOptions& options);
+  Result<void> checkpoint_inner(const std::string& id, const CheckpointOptions& options);
+  Result<Created> restore_inner(const std::string& id, const std::string& bundle_path,
+                                const Stdio& stdio, const CreateOptions& options,
+                                const RestoreOptions& criu);
   Result<Process> exec_inner(const std::string& id, const oci::Process& wanted, const Stdio& stdio,
                              const ExecOptions& options);
   Result<setup::ExecPlan> plan_exec(const std::string& id, const oci::Spec& spec,

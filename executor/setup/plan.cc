@@ -40,7 +40,6 @@ constexpr OpName kNames[] = {
     {kDeviceNode, "device-node"},
     {kDeviceBind, "device-bind"},
     {kSymlink, "symlink"},
-    {kDetach, "detach"},
     {kPivot, "pivot-root"},
     {kMask, "mask"},
     {kReadonlyPath, "readonly-path"},

@@ -9,7 +9,7 @@ import sys
 
 # Room -> the rooms it may include beside itself. A room is the longest of these prefixes.
 CELLAR = {"executor/base", "executor/oci"}
-WORK = CELLAR | {"executor/init", "executor/setup", "executor/cgroup", "executor/hooks", "detect"}
+WORK = CELLAR | {"executor/init", "executor/setup", "executor/cgroup", "executor/hooks", "executor/criu", "detect"}
 HALL = {"executor/store", "executor/runtime"}
 SEAM = {"executor"}  # executor/executor.h: the interface between hall and guest rooms
 MAY = {
@@ -21,6 +21,7 @@ MAY = {
     # cgroup and setup know each other's values: Host there, Cgroup here.
     "executor/cgroup": CELLAR | {"executor/setup"},
     "executor/hooks": CELLAR,
+    "executor/criu": {"executor/base"},
     "detect": CELLAR,
     "executor": WORK,
     "native": WORK | SEAM,

@@ -29,7 +29,7 @@ ROOT = LAB + "/containerd"
 # Directories that are made once and stay: parents of what containers leave and take away.
 _PARENTS = (r"^/run/(lab(/containerd\.sock.*|/debug\.sock|/io\.containerd\.[a-z.0-9-]+(/amph[^/]*)?)?|containerd(/s|/fifo|/runc|"
             r"/runc/[^/]+|/amphora|/amphora/[^/]+|/io\.containerd[^/]*(/[^/]+)?)?|"
-            r"amphora(/[a-z][^/]*)?|cli-[a-z]+|netns|lock|mount|mount/utab.*|runc|crun|systemd.*)$")
+            r"amphora(/[a-z][^/]*)?|cli-[a-z]+|criu\.kdat|netns|lock|mount|mount/utab.*|runc|crun|systemd.*)$")
 
 
 class Result:
