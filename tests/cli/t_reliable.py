@@ -86,7 +86,7 @@ def test_runs_in_a_row_leave_nothing_growing(lab):
             equal(cli("run", "-b", path, id).code, 0)
             if n in (5, (ROUNDS * 5 or 60) - 1):
                 counts.append((len(inventory.mounts()), len(inventory.cgroups([lab.namespace])), len(inventory.processes())))
-        equal(counts[0][:2], counts[1][:2], f"{kind}: mounts and cgroups")
+        check(counts[1][0] <= counts[0][0] and counts[1][1] <= counts[0][1], f"{kind}: mounts and cgroups {counts}")
         check(abs(counts[0][2] - counts[1][2]) <= 2, f"{kind}: processes {counts}")
 
 
