@@ -47,7 +47,9 @@ void Sandbox::create(SandboxConfig config, Done<std::vector<oci::Mount>> done) {
       [this, pod = pod_, done = std::move(done)](Result<Prepared> prepared) mutable {
         if (!prepared) {
           pod_.reset();
-          return done(std::unexpected(std::move(prepared).error()));
+          done(std::unexpected(std::move(prepared).error()));
+          if (pod->on_created) pod->on_created();
+          return;
         }
         pod->backend = prepared->backend;
         pod->cgroup = std::move(prepared->made.cgroup);
@@ -60,6 +62,7 @@ void Sandbox::create(SandboxConfig config, Done<std::vector<oci::Mount>> done) {
         }
         watch(pod);
         done(std::move(prepared->mounts));
+        if (pod->on_created) pod->on_created();
       });
 }
 
@@ -157,6 +160,13 @@ void Sandbox::wait(const std::string& id, Waiter waiter) {
 }
 
 void Sandbox::remove(const std::string& id, Done<void> done) {
+  if (pod_ && pod_->config.id == id && pod_->holder.is<Creating>() && !pod_->on_created) {
+    // A client that has waited too long for CreateSandbox: nobody else would take away what it makes.
+    pod_->on_created = [this, id, done = std::move(done)]() mutable {
+      remove(id, std::move(done));
+    };
+    return;
+  }
   auto found = find(id);
   if (!found || (*found)->removing) return done({});
   const PodPtr pod = *found;

@@ -60,6 +60,7 @@ class Sandbox {
     std::shared_ptr<cgroup::Cgroup> cgroup;
     std::shared_ptr<Workers::Queue> verbs = Workers::make_queue();
     bool removing = false;
+    Callback on_created;  ///< a ShutdownSandbox that came before CreateSandbox was done
   };
   using PodPtr = std::shared_ptr<Pod>;
   struct Prepared;

@@ -104,7 +104,7 @@ class Sandbox:
     def close(self):
         try:
             self.call("ShutdownSandbox")
-        except ConnectionError:
+        except OSError:  # it has left already
             pass
         self.client.close()
         self.network.close()
@@ -302,6 +302,23 @@ def test_a_sandbox_that_cannot_be_made_leaves_nothing(lab):
         check(code != 0 and "/no/such/namespace" in text, f"create: {code} {text}")
         equal([m for m in inventory.mounts() if s.id in m], [], "mounts")
         equal(s.code("SandboxStatus"), ttrpc.NOT_FOUND, "status")
+    finally:
+        s.close()
+
+
+def test_a_shutdown_during_the_create(lab):
+    # containerd's answer to a CreateSandbox that took too long.
+    s = Sandbox(lab, create=False)
+    path = bundle.make_bundle(f"{L.LAB}/bundles/{s.id}-spec", L.GUESTS, KINDS["native"], cgroup=f"/{lab.namespace}/{s.id}")
+    with open(path + "/config.json", encoding="utf-8") as f:
+        spec = json.load(f)
+    spec["root"]["path"] = path + "/rootfs"
+    spec["hooks"] = {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1"]}]}
+    bundle.write_config(s.bundle, spec)
+    try:
+        creating = s.client.send("CreateSandbox", [(1, s.id), (2, s.bundle)], ttrpc.SANDBOX)
+        ending = s.client.send("ShutdownSandbox", [(1, s.id)], ttrpc.SANDBOX)
+        equal([s.client.receive()[0] for _ in range(2)], [creating, ending], "answers in this order")
     finally:
         s.close()
 
