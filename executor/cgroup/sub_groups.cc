@@ -61,7 +61,8 @@ Result<std::string> sub_directory(const Location& location, std::string_view bel
   const std::string base = path::clean(location.path);
   const std::string wanted = path::clean(base + "/" + std::string(below));
   if (!path::is_below(wanted, base)) {
-    return fail(Errc::kInvalid, "bad sub cgroup path: " + std::string(below));
+    return fail(Errc::kInvalid, "bad sub cgroup path: " + std::string(below) +
+                                    " is not a sub cgroup path of the container's");
   }
   return wanted == "/" ? location.mount : location.mount + wanted;
 }

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora checkpoint: a running container into a directory of images; it is removed then, unless it is to
 // run on.
+#include <sys/stat.h>
+
+#include <cerrno>
 #include <charconv>
+#include <string>
 
 #include "executor/cli/command.h"
 #include "executor/cli/criu_line.h"
@@ -48,6 +52,13 @@ Result<CheckpointOptions> understood(const CheckpointLine& line) {
   if (options.parent_path.starts_with('/')) {
     return fail(Errc::kInvalid,
                 "--parent-path must be relative to --image-path: " + options.parent_path);
+  }
+  if (!options.parent_path.empty()) {
+    const std::string images = line.image_path.empty() ? "checkpoint" : line.image_path;
+    struct stat st{};
+    if (::stat((images + "/" + options.parent_path).c_str(), &st) != 0) {
+      return fail_errno(errno, "invalid --parent-path " + options.parent_path + " in " + images);
+    }
   }
   options.page_server = line.page_server;
   options.leave_running = line.leave_running;

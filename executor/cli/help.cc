@@ -88,7 +88,12 @@ std::string version_text(const char* program_name) {
   if (std::string_view(program_name) == "runc") {
     out.append(kRuncLevel).append("+amphora.");
   }
-  out.append(AMPHORA_VERSION).append("\nspec: ").append(kSpecVersion).append("\nlibseccomp: ");
+  out.append(AMPHORA_VERSION)
+      .append("\ncommit: v")
+      .append(AMPHORA_VERSION)
+      .append("\nspec: ")
+      .append(kSpecVersion)
+      .append("\nlibseccomp: ");
   return out.append(setup::seccomp_features().libseccomp_version).append("\n");
 }
 

@@ -45,6 +45,7 @@ long target_propagation(const Context& c, const Step& s) noexcept;
 long mask(const Context& c, const Step& s) noexcept;
 long readonly_path(const Context& c, const Step& s) noexcept;
 long remount_root(const Context& c, const Step& s) noexcept;
+long detach(const Context& c, const Step& s) noexcept;
 long pivot(const Context& c, const Step& s) noexcept;
 /// Gives the filesystem context `fs` the options d, makes a mount with the attributes n of it that
 /// takes `what` (Inherit) from the directory `target`, and attaches it there.

@@ -73,6 +73,8 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
       return bind(c, s);
     case Op::kSymlink:
       return make_symlink(c, s);
+    case Op::kDetach:
+      return detach(c, s);
     case Op::kPivot:
       return pivot(c, s);
     case Op::kMask:

@@ -132,7 +132,9 @@ long inherit(int root, int hidden, uint64_t what) noexcept {
 }  // namespace
 
 /// The rootfs arrives as a detached tree, cloned by the parent; attached on top of "/" it is a mount
-/// of this namespace, as pivot_root(2) wants, without any host path being looked up here.
+/// of this namespace, as pivot_root(2) wants, without any host path being looked up here. Hooks that
+/// join this namespace before the pivot are to find the host at "/" and the root at its path (a).
+/// Whatever stands at that path by now, it is in our own namespace alone that it is covered.
 long attach_root(const Context& c, const Step& s) noexcept {
   int root = c.fd(s);
   if (root < 0) {
@@ -140,7 +142,12 @@ long attach_root(const Context& c, const Step& s) noexcept {
     if (opened < 0) return opened;
     root = static_cast<int>(opened);
   } else {
-    const long moved = call(SYS_move_mount, root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
+    const char* const path = c.text(s.a);
+    long moved = *path == '\0' ? -ENOENT
+                               : call(SYS_move_mount, root, "", AT_FDCWD, path,
+                                      MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
+    // A user namespace's root may not search the directories above it.
+    if (moved < 0) moved = call(SYS_move_mount, root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
     if (moved < 0) return moved;
   }
   c.walk.root_fd = root;
@@ -261,6 +268,16 @@ long readonly_path(const Context& c, const Step& s) noexcept {
 /// On the root's own descriptor: no path of the image is looked up for it (CVE-2026-115521).
 long remount_root(const Context& c, const Step& s) noexcept {
   return set_attr(c.walk.root_fd, recursive(s), s.n, s.m, 0);
+}
+
+/// Without a pivot the host's mounts stay below the root, out of sight but in the namespace: the kernel
+/// would take an unmasked procfs among them for a reason to let a user namespace inside mount another.
+long detach(const Context& c, const Step& s) noexcept {
+  const char* const path = c.text(s.a);
+  const long gone = call(SYS_umount2, path, MNT_DETACH | UMOUNT_NOFOLLOW);
+  if (gone == 0 || gone == -ENOENT || gone == -ENOTDIR) return 0;
+  // Locked to the mount above it (a user namespace's copy): covered, which counts as masked.
+  return call(SYS_mount, "tmpfs", path, "tmpfs", 0, nullptr);
 }
 
 /// pivot_root(".", ".") stacks the old root on the new one, where umount2(".") takes it away

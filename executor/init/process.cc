@@ -266,6 +266,12 @@ struct Text {
   text.add(c.text(s.what));
   text.add(info.si_code == CLD_EXITED ? ": exit status " : ": signal ");
   text.add(info.si_status);
+  if (info.si_code != CLD_EXITED) {
+    text.add(info.si_status == SIGSYS    ? " (bad system call: refused by the seccomp filter)"
+             : info.si_status == SIGKILL ? " (killed)"
+             : info.si_status == SIGSEGV ? " (segmentation fault)"
+                                         : "");
+  }
   text.add(", output: ");
   char said[256];
   const long size = call(SYS_lseek, output, 0, SEEK_END);

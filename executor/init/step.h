@@ -23,8 +23,8 @@ enum class Op : uint16_t {
   kBecomeRoot,          ///< setresgid(0), setresuid(0), setgroups(none) inside a new user namespace
   kLoopbackUp,          ///< bring lo up in a new network namespace
   kPropagation,         ///< mount(NULL, a, NULL, n) : propagation of an existing mount by path
-  kAttachRoot,  ///< move the detached rootfs tree `fd` onto "/" and remember it as the root;
-                ///< without `fd` the present "/" is remembered (exec, no mount namespace)
+  kAttachRoot,  ///< move the detached rootfs tree `fd` onto a, where that can be reached, else onto "/",
+  ///< and remember it as the root; without `fd` the present "/" is remembered (exec, no mount namespace)
   kEnterDir,  ///< open directory a below the root for the steps after it (made with kCreate); n: and chdir
   kMountFs,  ///< new filesystem: target a, type b, source c, data d, MS_ flags n; m: a is a name in the entered directory;
              ///< `fd`: the tree to attach where that is forbidden (EPERM)
@@ -41,6 +41,7 @@ enum class Op : uint16_t {
                        ///< uid in c, gid in d
   kDeviceBind,         ///< attach host device tree `fd` at file a
   kSymlink,  ///< symlink b named a in the entered directory; an existing one is left alone
+  kDetach,   ///< take away the host's mount at a, or cover it where it is locked
   kPivot,    ///< pivot_root into the attached root; n != 0: chroot instead; m != 0: the old root
              ///< is made a slave first
   kMask,     ///< mask path a: a file by the detached /dev/null tree `fd`, a directory by the

@@ -134,7 +134,7 @@ Result<void> send_listener(const setup::ParentWork& work, const oci::State& stat
   }
   work.seccomp_listener_path.copy(address.sun_path, sizeof address.sun_path - 1);
   if (::connect(socket.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof address) != 0) {
-    return fail_errno(errno, "connect to seccomp agent " + work.seccomp_listener_path);
+    return fail_errno(errno, "failed to connect with seccomp agent " + work.seccomp_listener_path);
   }
   const std::string message =
       oci::seccomp_state_json(state, oci::Status::kCreating, process.pid, work.seccomp_metadata);
@@ -249,6 +249,11 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   if (start) input.start_socket = start.get();
   input.preserve_fds = options.preserve_fds;
   input.no_pivot = options.no_pivot;
+  std::vector<std::string> kernel_mounts;
+  if (options.no_pivot) {
+    TRY_ASSIGN(kernel_mounts, setup::kernel_mounts(host_.proc_fd.get()));
+    input.kernel_mounts = kernel_mounts;
+  }
   input.no_new_keyring = options.no_new_keyring;
   TRY_ASSIGN(setup::Plan plan, setup::make_plan(input));
   TRY(setup::open_sources(plan, bundle.dir.get(), raw(exec.fds)));

@@ -246,6 +246,27 @@ bool selinux_enabled() noexcept {
   return ::statfs("/sys/fs/selinux", &info) == 0 && info.f_type == SELINUX_MAGIC;
 }
 
+std::vector<std::string> parse_kernel_mounts(std::string_view lines) {
+  std::vector<std::string> points;
+  while (!lines.empty()) {
+    std::string_view mount = take(lines, '\n');
+    const size_t dash = mount.find(" - ");
+    if (dash == std::string_view::npos) continue;
+    std::string_view filesystem = mount.substr(dash + 3);
+    const std::string_view type = take(filesystem, ' ');
+    if (type != "proc" && type != "sysfs") continue;
+    for (int skipped = 0; skipped < 4; ++skipped) take(mount, ' ');  // id, parent, device, root
+    points.push_back(unescape(take(mount, ' ')));
+  }
+  std::ranges::stable_sort(points, std::ranges::greater(), &std::string::size);
+  return points;
+}
+
+Result<std::vector<std::string>> kernel_mounts(int proc_fd) {
+  TRY_ASSIGN(const std::string lines, read_file_at(proc_fd, "self/mountinfo", 64 << 20));
+  return parse_kernel_mounts(lines);
+}
+
 Result<Host> probe_host() {
   Host host;
   TRY(probe_proc(host));

@@ -40,6 +40,9 @@ struct Host {
 bool apparmor_enabled() noexcept;
 bool selinux_enabled() noexcept;
 
+/// Where procfs and sysfs are mounted here, the deepest first.
+Result<std::vector<std::string>> kernel_mounts(int proc_fd);
+
 /// Probes. Costs a handful of system calls; done once per shim or command.
 Result<Host> probe_host();
 

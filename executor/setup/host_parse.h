@@ -19,6 +19,9 @@ struct OwnCgroups {
 };
 OwnCgroups parse_own_cgroups(std::string_view text);
 
+/// Mount points of every procfs and sysfs in lines of mountinfo, the deepest first.
+std::vector<std::string> parse_kernel_mounts(std::string_view lines);
+
 /// Collects the mount point of each of our hierarchies from lines of mountinfo. The first mount of a
 /// hierarchy counts.
 class CgroupTable {

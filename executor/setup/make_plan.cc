@@ -102,8 +102,9 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
     const int32_t fd = b.given(in.start_socket, "start socket");
     b.step(kAwaitStart, "wait for start").fd = fd;
   }
-  if (!is_exec) plan_hooks(in.spec.hooks.start_container, "startContainer", in.exec.env, b);
+  // Hooks inside are the image's programs as much as what comes after them: filtered like it.
   if (late_filter && !notifies) TRY(plan_seccomp(in, b));
+  if (!is_exec) plan_hooks(in.spec.hooks.start_container, "startContainer", in.exec.env, b);
   if (wasm) {
     b.step(kHandOver, "run the wasm guest");
     return {};
@@ -123,6 +124,14 @@ void plan_outer_hooks(const PlanInput& in, Builder& b) {
     b.plan().parent.runtime_hooks = true;
     b.step(kRendezvous, "wait for the runtime's hooks").n =
         static_cast<uint64_t>(init::Rendezvous::kRuntimeHooks);
+  }
+  if (hooks.create_container.empty()) return;
+  if (in.spec.find_namespace(NamespaceKind::kMount) != nullptr) {
+    // As with runc, whose hooks find the container's files by relative paths.
+    const uint32_t root = b.text("/");
+    init::Step& s = b.step(kEnterDir, "enter the rootfs");
+    s.a = root;
+    s.n = 1;
   }
   plan_hooks(hooks.create_container, "createContainer", {}, b);
 }

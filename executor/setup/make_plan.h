@@ -33,6 +33,7 @@ struct PlanInput {
   int start_socket = -1;          ///< borrowed listener; -1: no waiting for start
   int preserve_fds = 0;
   bool no_pivot = false;
+  std::span<const std::string> kernel_mounts = {};  ///< without a pivot: see setup::kernel_mounts
   bool no_new_keyring = false;
   bool rootless = false;
   bool parent_records = false;  ///< exec: the parent writes down the pid before the program may run

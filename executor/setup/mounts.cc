@@ -382,11 +382,15 @@ Result<void> plan_rootfs(const PlanInput& in, Builder& b) {
   const uint32_t slash = b.text("/");
   // Shared roots: only "/" itself leaves its peers, as pivot_root(2) demands.
   const bool shared = (propagation & MS_SHARED) != 0;
+  const oci::Hooks& hooks = in.spec.hooks;
+  const bool at_path = !in.no_pivot && !(hooks.prestart.empty() && hooks.create_runtime.empty() &&
+                                         hooks.create_container.empty());
   init::Step& s = b.step(kPropagation, "keep the container's mounts from the host");
   s.a = slash;
-  s.n = shared                            ? static_cast<uint64_t>(MS_PRIVATE)
-        : (propagation & MS_PRIVATE) != 0 ? static_cast<uint64_t>(MS_PRIVATE | MS_REC)
-                                          : static_cast<uint64_t>(MS_SLAVE | MS_REC);
+  // What happens below the host's directories, by mounts of ours or without a pivot, is to stay here.
+  s.n = shared && !at_path && !in.no_pivot ? static_cast<uint64_t>(MS_PRIVATE)
+        : (propagation & MS_PRIVATE) != 0  ? static_cast<uint64_t>(MS_PRIVATE | MS_REC)
+                                           : static_cast<uint64_t>(MS_SLAVE | MS_REC);
   Source root;
   root.kind = Source::Kind::kTree;
   root.path = in.rootfs;
@@ -396,7 +400,10 @@ Result<void> plan_rootfs(const PlanInput& in, Builder& b) {
   // asked for it gets after the pivot.
   root.propagation = shared ? std::vector<uint64_t>{MS_PRIVATE} : base_propagation(propagation);
   const int32_t fd = b.source(std::move(root));
-  b.step(kAttachRoot, "attach the rootfs").fd = fd;
+  const uint32_t path = at_path ? b.text(in.rootfs) : 0;
+  init::Step& attach = b.step(kAttachRoot, "attach the rootfs");
+  attach.fd = fd;
+  attach.a = path;
   return {};
 }
 
@@ -445,6 +452,10 @@ void plan_pivot(const PlanInput& in, Builder& b) {
   plan_proc_paths(in, b);
   const auto propagation = root_propagation(in.spec);
   const bool shared = propagation && (*propagation & (MS_SHARED | MS_UNBINDABLE)) != 0;
+  for (const std::string& point : in.kernel_mounts) {
+    const uint32_t path = b.text(point);
+    b.step(kDetach, "take away the host's " + point).a = path;
+  }
   init::Step& s = b.step(kPivot, "make the rootfs the root");
   s.n = in.no_pivot ? 1 : 0;
   s.m = shared ? 1 : 0;

@@ -40,6 +40,7 @@ constexpr OpName kNames[] = {
     {kDeviceNode, "device-node"},
     {kDeviceBind, "device-bind"},
     {kSymlink, "symlink"},
+    {kDetach, "detach"},
     {kPivot, "pivot-root"},
     {kMask, "mask"},
     {kReadonlyPath, "readonly-path"},

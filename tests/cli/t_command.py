@@ -231,6 +231,7 @@ def test_exec_in_a_sub_cgroup(lab):
             r = cli("exec", "--cgroup", words, id, "true")
             equal(r.code, 255, words)
             contains(r.err, "bad sub cgroup path", words)
+            contains(r.err, "is not a sub cgroup path", words)
         r = cli("exec", "--cgroup", f"{only}missing", id, "true")
         check(r.code == 255 and "no such file or directory" in r.err, repr(r))
         r = cli("exec", "--cgroup", "nothing:/", id, "true")
@@ -289,3 +290,9 @@ def test_events_have_what_runc_has(lab):
     for member in ("percpu", "percpu_kernel", "percpu_user"):
         usage = [len(data["cpu"]["usage"].get(member, ())) for data in (runc, ours)]
         equal(usage[1], usage[0], member)
+
+
+def test_checkpoint_checks_its_parent_path(lab):
+    for parent in ("/absolute", "./missing"):
+        r = Cli(lab)("checkpoint", "--parent-path", parent, "--image-path", L.LAB, "nobody")
+        check(r.code != 0 and "--parent-path" in r.err and parent in r.err, f"{parent}: {r!r}")

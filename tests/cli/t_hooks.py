@@ -112,3 +112,48 @@ def test_hooks_environment(lab):
     contains(open(out + "/none", encoding="utf-8").read(), "ONE=two\n")
     own = open(out + "/own", encoding="utf-8").read()
     check("A=b\n" in own and "ONE" not in own, f"the hook's own environment: {own!r}")
+
+
+def test_runtime_hooks_join_before_the_pivot(lab):
+    """A hook that enters the mount namespace by pid finds the host at "/" and the root at its path, where what it
+    mounts is the container's and not the host's; a createContainer hook stands in the root already."""
+    out = f"{L.LAB}/{lab.new_id('joined')}"
+    os.makedirs(out)
+    with open(out + "/gift", "w", encoding="ascii") as f:
+        f.write("from the host")
+    script = (f"pid=$(tr -d ' ' | grep -o '\"pid\":[0-9]*' | cut -d: -f2); touch $ROOT/etc/gift; "
+              f"nsenter --mount --target $pid mount --bind {out}/gift $ROOT/etc/gift")
+
+    roots = set()
+
+    def change(propagation):
+        def apply(spec):
+            root = spec["root"]["path"]
+            roots.add(root)
+            spec["linux"]["rootfsPropagation"] = propagation
+            spec["hooks"] = {
+                "createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin", f"ROOT={root}"]}],
+                "createContainer": [hook(f"touch ./etc/second; mount --bind {out}/gift ./etc/second")]}
+        return apply
+    for propagation in ("rprivate", "rslave", "rshared"):
+        r = Cli(lab).run("cat", "/etc/gift", "/etc/second", change=change(propagation))
+        equal((r.code, r.out), (0, "from the host" * 2), f"{propagation}: {r.err}")
+        with open("/proc/self/mountinfo", encoding="utf-8") as f:
+            check("/etc/gift" not in f.read(), f"{propagation}: the hook's mount is the host's too")
+    for root in roots:
+        os.unlink(root + "/etc/gift")
+        os.unlink(root + "/etc/second")
+
+
+def test_startcontainer_hooks_are_filtered(lab):
+    """With no_new_privs the profile holds for what the image runs first as well."""
+    def change(spec):
+        spec["process"]["noNewPrivileges"] = True
+        spec["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
+        spec["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+                                    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}]}
+        spec["hooks"] = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "exec mkdir /tmp/x"], "env": ["PATH=/bin"]}]}
+    r = Cli(lab).run("true", change=change)
+    check(r.code != 0, "a call that the profile kills was made by a startContainer hook")
+    contains(r.err, "error running startContainer hook #0")
+    contains(r.err, "bad system call")

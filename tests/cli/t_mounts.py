@@ -237,3 +237,20 @@ def test_locked_flags_in_a_user_namespace(lab):  # acceptance case 26
         check("noexec" not in seen["/tmp/exec"] and "nodev" in seen["/tmp/exec"], f"exec: {seen['/tmp/exec']}")
     finally:
         run("umount", tree.path + "/sub")
+
+
+def test_no_pivot_leaves_no_bare_proc(lab):
+    """Without a pivot the host's mounts stay in the namespace: no user namespace inside may take an unmasked procfs
+    among them for the right to mount one."""
+    def change(spec):
+        for kind in spec["process"]["capabilities"].values():
+            kind.append("CAP_SETFCAP")
+    script = ["unshare", "-mrpf", "mount", "-t", "proc", "none", "/proc"]
+    for cli in [Cli(lab, name) for name in L.COMMANDS]:
+        for options in ([], ["--no-pivot"]):
+            r = cli.run(*script, change=change, options=options)
+            check(r.code != 0, f"{cli.name} {options}: a procfs without masks was mounted inside")
+            contains(r.err.lower(), "permitted" if "permitted" in r.err.lower() else "denied", f"{cli.name} {options}")
+            equal(cli.run("echo", "there", options=options).out, "there\n", f"{cli.name} {options}")
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        check(" /proc " in f.read(), "the host's own procfs went away")

@@ -69,6 +69,17 @@ TEST(HostParse, GarbageIsSkipped) {
   EXPECT_TRUE(host.hierarchies.empty());
 }
 
+TEST(HostParse, KernelFilesystemsComeDeepestFirst) {
+  const auto points = parse_kernel_mounts(
+      "1 0 0:1 / / rw - ext4 /dev/vda rw\n"
+      "2 1 0:2 / /proc rw shared:5 - proc proc rw\n"
+      "3 1 0:3 / /sys rw - sysfs sysfs rw\n"
+      "4 1 0:4 / /processes rw - tmpfs proc rw\n"
+      "5 1 0:2 / /my\\040root/proc rw - proc proc rw\n"
+      "6 1 0:2 / /short\n");
+  EXPECT_EQ(points, (std::vector<std::string>{"/my root/proc", "/proc", "/sys"}));
+}
+
 TEST(ProbeHost, KnowsThisMachine) {
   const auto host = probe_host();
   ASSERT_TRUE(host) << host.error().what();

@@ -79,6 +79,8 @@ TEST_F(Verb, HelpIsNoFailure) {
 TEST(Version, UnderRuncsNameItsCallersCanParseIt) {
   EXPECT_TRUE(version_text("runc").starts_with("runc version 1.3.0+amphora."))
       << version_text("runc");
+  // Docker takes the revision from this line, runc's callers the spec's version from the third.
+  EXPECT_NE(version_text("runc").find("\ncommit: v"), std::string::npos) << version_text("runc");
   const std::string own = version_text("amphora");
   EXPECT_TRUE(own.starts_with("amphora version ")) << own;
   EXPECT_NE(own.find("\nspec: 1.3.0\nlibseccomp: "), std::string::npos) << own;

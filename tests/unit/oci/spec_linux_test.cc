@@ -236,12 +236,17 @@ TEST(Resources, AreReadAloneForUpdate) {
   EXPECT_FALSE(r->cpu);
 }
 
+TEST(Resources, AccessLettersThatSayNothingAreLeftOut) {
+  const auto r = parse_resources(R"({"devices": [{"access": "rwa"}]})");
+  ASSERT_TRUE(r) << r.error().what();
+  EXPECT_EQ(r->devices.at(0).access, "rw");
+}
+
 TEST(Resources, RefuseWithTheMembersPath) {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"devices": [{"allow": true}]})", "devices[0].access: is empty"},
       {R"({"devices": [{"access": ""}]})", "devices[0].access: is empty"},
-      {R"({"devices": [{"access": "rx"}]})",
-       "devices[0].access: \"rx\" has letters other than r, w, m"},
+      {R"({"devices": [{"access": "x"}]})", "devices[0].access: \"x\" has none of r, w, m"},
       {R"({"devices": [{"access": "r", "type": "p"}]})",
        "devices[0].type: \"p\" is not one of a, b, c"},
       {R"({"devices": [{"access": "r", "major": -2}]})", "devices[0].major: -2 is negative"},
