@@ -67,4 +67,9 @@ Result<std::string> sub_directory(const Location& location, std::string_view bel
   return wanted == "/" ? location.mount : location.mount + wanted;
 }
 
+Error not_joined(const Error& cause, const std::string& dir) {
+  return Error::from_errno(cause.sys_errno(),
+                           "error adding pid to cgroup: open " + dir + "/cgroup.procs");
+}
+
 }  // namespace amphora::cgroup

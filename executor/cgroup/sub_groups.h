@@ -22,5 +22,7 @@ std::string_view below_here(const SubGroups& below, const Location& location);
 /// Its directory. Out of the container's cgroup, also beside it under a name that begins alike, is
 /// refused: compared by component, not by letters (runc #5351).
 Result<std::string> sub_directory(const Location& location, std::string_view below);
+/// Why nobody enters `dir`, in runc's words, which name the one file whatever we open to join.
+Error not_joined(const Error& cause, const std::string& dir);
 
 }  // namespace amphora::cgroup

@@ -189,7 +189,7 @@ Result<SelfJoin> V1Cgroup::self_join(pid_t, const SubGroups& below) const {
                            : open_file(dir, "tasks", O_WRONLY);
     if (!fd) {
       if (tolerant_ && sub.empty() && fd.error().sys_errno() == ENOENT) continue;
-      return std::unexpected(std::move(fd).error().context("error adding pid to cgroup"));
+      return std::unexpected(not_joined(fd.error(), dir));
     }
     if (unified_side) {
       join.clone_into = std::move(*fd);

@@ -190,7 +190,7 @@ Result<SelfJoin> V2Cgroup::self_join(pid_t init, const SubGroups& below) const {
   if (const std::string_view sub = below_here(below, location_); !sub.empty()) {
     TRY_ASSIGN(const std::string dir, sub_directory(location_, sub));
     auto fd = open_file(dir, ".", O_RDONLY | O_DIRECTORY);
-    if (!fd) return std::unexpected(std::move(fd).error().context("error adding pid to cgroup"));
+    if (!fd) return std::unexpected(not_joined(fd.error(), dir));
     join.clone_into = std::move(*fd);
     return join;
   }

@@ -112,6 +112,13 @@ long configure(int fs, char* option) noexcept {
   return call(SYS_fsconfig, fs, kFsCreate, nullptr, nullptr, 0);
 }
 
+/// The option "mode" of a tmpfs, octal, that makes it look like the directory it hides.
+long take_mode(int fs, uint32_t mode) noexcept {
+  char text[5] = {};
+  for (int i = 3; i >= 0; --i, mode >>= 3U) text[i] = "01234567"[mode & 7U];
+  return call(SYS_fsconfig, fs, kFsSetString, "mode", text, 0);
+}
+
 /// Gives a fresh filesystem what the spec did not say and the directory below has.
 long inherit(int root, int hidden, uint64_t what) noexcept {
   struct stat st{};
@@ -120,9 +127,6 @@ long inherit(int root, int hidden, uint64_t what) noexcept {
   if (!to.ok()) return to.error();
   if (result == 0 && (what & kInheritOwner) != 0) {
     result = call(SYS_fchown, to.get(), st.st_uid, st.st_gid);
-  }
-  if (result == 0 && (what & kInheritMode) != 0) {
-    result = call(SYS_fchmod, to.get(), st.st_mode & 07777U);
   }
   if (result < 0 || (what & kInheritContent) == 0) return result;
   const LocalFd from(call(SYS_openat, hidden, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
@@ -171,11 +175,19 @@ long mount_fs(const Context& c, const Step& s) noexcept {
 /// Made detached and filled before it is attached: what it hides is read from the very directory that
 /// was resolved, and nobody can come between.
 long mount_over(const Context& c, const Step& s) noexcept {
-  const LocalFd target(resolve_or_make(c.walk, c.text(s.a), false, s.flags));
+  const LocalFd there(resolve(c.walk, c.text(s.a), s.flags, kPathFlags));
+  // A directory that is made for it has no mode to take: the filesystem's own it is, as with runc since 1.4.
+  const bool takes_mode = there.ok() && (s.m & kInheritMode) != 0;
+  const LocalFd target(there.ok() ? there.get()
+                                  : resolve_or_make(c.walk, c.text(s.a), false, s.flags));
   if (!target.ok()) return target.error();
   const LocalFd fs(call(SYS_fsopen, c.text(s.b), static_cast<uint32_t>(FSOPEN_CLOEXEC)));
   if (!fs.ok()) return fs.error();
   call(SYS_fsconfig, fs.get(), kFsSetString, "source", c.text(s.c), 0);
+  struct stat st{};
+  if (takes_mode && call(SYS_newfstatat, target.get(), "", &st, AT_EMPTY_PATH) == 0) {
+    take_mode(fs.get(), st.st_mode & 07777U);
+  }
   return mount_context(c, s, fs.get(), target.get(), s.m);
 }
 

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "executor/base/sys.h"
@@ -120,7 +121,14 @@ class Launch {
       }
     }
     for (const ParentWork::Rlimit& limit : work.rlimits) {
-      const struct rlimit64 value{limit.soft, limit.hard};
+      struct rlimit64 value{limit.soft, limit.hard};
+      if (limit.resource == RLIMIT_NOFILE) {
+        // The child is still at work and holds more than a small limit allows: raised here, exact by
+        // the child itself when it has waited for us (plan_descriptor_limit).
+        struct rlimit64 now{};
+        ::prlimit64(process_.pid, RLIMIT_NOFILE, nullptr, &now);
+        value = {std::max(limit.soft, now.rlim_cur), std::max(limit.hard, now.rlim_max)};
+      }
       if (::prlimit64(process_.pid, static_cast<__rlimit_resource>(limit.resource), &value,
                       nullptr) != 0) {
         return std::unexpected(Error::from_errno(errno, "set " + limit.name + " to " +

@@ -83,6 +83,7 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
       in.parent_records) {
     b.step(kAwait, "wait for the parent").n = static_cast<uint64_t>(init::MessageKind::kProceed);
   }
+  plan_descriptor_limit(in, b);
   // Marks them close-on-exec: before any filter, for older profiles know no close_range.
   b.step(kCloseFds, "close descriptors").n = static_cast<uint64_t>(3 + in.preserve_fds);
   // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the capabilities go.
@@ -145,19 +146,21 @@ Result<Plan> make_plan(const PlanInput& in) {
   // Not the caller's mask, which kernels keep over the change of cpuset (runc #3922).
   TRY(plan_affinity("", "", b));
   TRY(plan_namespaces(in, b));
-  if (in.spec.find_namespace(NamespaceKind::kMount) != nullptr) {
+  const bool own_mounts = in.spec.find_namespace(NamespaceKind::kMount) != nullptr;
+  if (own_mounts) {
     TRY(plan_rootfs(in, b));
     TRY(plan_mounts(in, b));
     plan_outer_hooks(in, b);
     TRY(plan_devices(in, b));
     plan_pivot(in, b);
   }
-  if (in.spec.find_namespace(NamespaceKind::kMount) == nullptr) {
+  if (!own_mounts) {
+    if (in.process.terminal) b.step(kAttachRoot, "open the root");
     // As with runc: the host's mounts are not the container's to change.
     if (!in.spec.mounts.empty()) b.warn("mounts are ignored without a mount namespace");
     plan_outer_hooks(in, b);
   }
-  plan_stdio(in, b, /*console_node=*/true, joins_pid_late(in.spec));
+  plan_stdio(in, b, own_mounts, joins_pid_late(in.spec));
   plan_late_mounts(in, b);
   plan_names(in, b);
   TRY(plan_identity(in, b));

@@ -83,6 +83,8 @@ void plan_late_mounts(const PlanInput& in, Builder& b);       // mounts.cc
 void plan_names(const PlanInput& in, Builder& b);             // process.cc: hostname, sysctls
 Result<void> plan_identity(const PlanInput& in, Builder& b);  // process.cc: labels, umask
 Result<void> plan_limits(const PlanInput& in, Builder& b);    // process.cc: rlimits, oom, scheduler
+/// In a user namespace the one limit that the parent only raises: after the wait for it.
+void plan_descriptor_limit(const PlanInput& in, Builder& b);
 Result<void> plan_credentials(const PlanInput& in, Builder& b);  // process.cc: caps, ids, cwd
 void plan_stdio(const PlanInput& in, Builder& b, bool console_node, bool forks);  // process.cc
 /// `env` is of those hooks that have none of their own.

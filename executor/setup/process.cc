@@ -105,7 +105,13 @@ Result<void> plan_execution(const PlanInput& in, Builder& b) {
   if (process.scheduler) {
     TRY_ASSIGN(const std::string attr, make_scheduler(*process.scheduler));
     const uint32_t at = b.bytes(attr.data(), attr.size());
-    init::Step& s = b.step(kScheduler, "set scheduler " + process.scheduler->policy);
+    // The kernel gives SCHED_DEADLINE to those who may use every CPU.
+    const oci::Resources& resources = in.spec.linux_.resources;
+    const bool pinned = resources.cpu && !resources.cpu->cpus.empty();
+    init::Step& s = b.step(kScheduler, "set scheduler " + process.scheduler->policy +
+                                           (pinned ? " (process scheduler can't be used together "
+                                                     "with AllowedCPUs: linux.resources.cpu.cpus)"
+                                                   : ""));
     s.a = at;
     s.n = attr.size();
   }
@@ -169,6 +175,26 @@ Result<void> plan_affinity(const std::string& list, const char* noun, Builder& b
   return {};
 }
 
+namespace {
+
+void plan_limit(const oci::Rlimit& limit, int resource, Builder& b) {
+  const uint32_t hard = b.word(limit.hard);
+  init::Step& s = b.step(kRlimit, "set " + limit.type + " to " + std::to_string(limit.soft) + ":" +
+                                      std::to_string(limit.hard));
+  s.n = static_cast<uint64_t>(resource);
+  s.m = limit.soft;
+  s.d = hard;
+}
+
+}  // namespace
+
+void plan_descriptor_limit(const PlanInput& in, Builder& b) {
+  if (in.spec.find_namespace(oci::NamespaceKind::kUser) == nullptr) return;
+  for (const oci::Rlimit& limit : in.process.rlimits) {
+    if (limit.type == "RLIMIT_NOFILE") plan_limit(limit, RLIMIT_NOFILE, b);
+  }
+}
+
 Result<void> plan_limits(const PlanInput& in, Builder& b) {
   ParentWork& parent = b.plan().parent;
   for (const oci::Rlimit& limit : in.process.rlimits) {
@@ -178,12 +204,7 @@ Result<void> plan_limits(const PlanInput& in, Builder& b) {
       parent.rlimits.push_back({resource, limit.soft, limit.hard, limit.type});
       continue;
     }
-    const uint32_t hard = b.word(limit.hard);
-    init::Step& s = b.step(kRlimit, "set " + limit.type + " to " + std::to_string(limit.soft) +
-                                        ":" + std::to_string(limit.hard));
-    s.n = static_cast<uint64_t>(resource);
-    s.m = limit.soft;
-    s.d = hard;
+    plan_limit(limit, resource, b);
   }
   parent.oom_score_adj = in.process.oom_score_adj;
   return plan_execution(in, b);

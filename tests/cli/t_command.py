@@ -233,7 +233,7 @@ def test_exec_in_a_sub_cgroup(lab):
             contains(r.err, "bad sub cgroup path", words)
             contains(r.err, "is not a sub cgroup path", words)
         r = cli("exec", "--cgroup", f"{only}missing", id, "true")
-        check(r.code == 255 and "no such file or directory" in r.err, repr(r))
+        check(r.code == 255 and "/missing/cgroup.procs: no such file or directory" in r.err, repr(r))
         r = cli("exec", "--cgroup", "nothing:/", id, "true")
         check(r.code == 255 and "unknown controller" in r.err, repr(r))
         r = cli("exec", "--cgroup", f"{only}below", id, "cat", "/proc/self/cgroup")

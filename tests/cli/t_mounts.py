@@ -121,13 +121,17 @@ def test_tmpcopyup_refused_elsewhere(lab):
 
 
 def test_tmpfs_mode(lab):
-    """Its own words first, else the mode of the directory below."""
+    """Its own words first, else the mode of the directory below; one that is made for it has none to take."""
     tree = Tree(lab)
+    r = Cli(lab).run("sh", "-c", "stat -c %a /tmp/new/deep; grep ' /tmp/new/deep ' /proc/self/mounts",
+                     change=adding(mount("/tmp/new/deep", "tmpfs", type="tmpfs")))
+    check(r.code == 0 and r.out.startswith("1777\n") and "mode=" not in r.out, repr(r))
     os.chmod(tree.path + "/sub", 0o710)
     for options, want in (((), "710"), (("mode=0444",), "444")):
-        r = Cli(lab).run("stat", "-c", "%a", "/tmp/t/sub", change=adding(
+        r = Cli(lab).run("sh", "-c", "stat -c %a /tmp/t/sub; grep /t/sub /proc/self/mounts", change=adding(
             mount("/tmp/t", tree.path, "bind"), mount("/tmp/t/sub", "tmpfs", *options, type="tmpfs")))
-        equal((r.code, r.out), (0, want + "\n"), f"{options}: {r.err}")
+        equal((r.code, r.out.splitlines()[0]), (0, want), f"{options}: {r.err}")
+        contains(r.out, f"mode={want}", f"{options}: the mount table says so")
 
 
 ONE = {"uidMappings": [{"containerID": 1000, "hostID": 0, "size": 1}],

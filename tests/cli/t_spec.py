@@ -409,3 +409,31 @@ def test_network_devices(lab):  # acceptance case 36
         check(r.code != 0 and "linux.netDevices needs a network namespace" in r.err, f"{r!r}")
     finally:
         subprocess.run(["ip", "link", "del", "spec1"], capture_output=True, check=False)
+
+
+def test_few_descriptors_in_a_user_namespace(lab):
+    """A limit below what the set-up holds open is the program's, not the set-up's."""
+    def change(spec):
+        user_namespace(spec)
+        spec["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 12, "hard": 12}]
+        spec["mounts"] += [{"destination": f"/tmp/{i}", "type": "tmpfs", "source": "tmpfs"} for i in range(12)]
+        spec["mounts"].insert(0, {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
+    for _ in range(3):
+        r = Cli(lab).run("sh", "-c", "ulimit -n; ulimit -Hn", change=change)
+        equal((r.code, r.out.split()), (0, ["12", "12"]), r.err)
+
+
+def test_terminal_without_a_mount_namespace(lab):
+    """The terminal is the host's then, and nothing is mounted on its /dev/console."""
+    def change(spec):
+        without(spec, "mount")
+        spec["process"]["terminal"] = True
+        spec["mounts"], spec["linux"]["maskedPaths"], spec["linux"]["readonlyPaths"] = [], [], []
+        spec["process"]["args"] = ["/bin/sh", "-c", "tty"]
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        before = f.read()
+    id, path = Cli(lab).bundle("true", change=change)
+    r = L.command(["script", "-q", "-e", "-c", f"amphora --root /run/cli-tty run -b {path} {id}", "/dev/null"], "", 30, lab.env, None)
+    check(r.code == 0 and "/dev/pts/" in r.out, repr(r))
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        equal(f.read(), before, "the host's mounts")
