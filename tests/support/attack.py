@@ -134,7 +134,7 @@ def outside_mounts(mountinfo, rootfs):
     for line in mountinfo.splitlines():
         fields = line.split()
         rows[fields[0]] = (fields[1], fields[3], fields[4], line)
-    roots = [i for i, (_, root, point, _) in rows.items() if point == "/" and root.endswith(rootfs)]
+    roots = [i for i, (_, root, point, _) in rows.items() if root.endswith(rootfs) and (point == "/" or point.endswith(rootfs))]
     if not roots:
         raise Failed("the container's root is not in its mount table:\n" + mountinfo)
     bad = []
