@@ -54,7 +54,7 @@ Result<CheckpointOptions> understood(const CheckpointLine& line) {
                 "--parent-path must be relative to --image-path: " + options.parent_path);
   }
   if (!options.parent_path.empty()) {
-    const std::string images = line.image_path.empty() ? "checkpoint" : line.image_path;
+    const std::string& images = options.image_path;
     struct stat st{};
     if (::stat((images + "/" + options.parent_path).c_str(), &st) != 0) {
       return fail_errno(errno, "invalid --parent-path " + options.parent_path + " in " + images);
