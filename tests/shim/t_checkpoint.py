@@ -23,7 +23,10 @@ def needs_criu():
         raise Skip("criu is not installed here")
     r = subprocess.run(["criu", "check"], capture_output=True, text=True, check=False)
     if r.returncode != 0:
-        raise Skip(f"criu check: {(r.stdout + r.stderr).strip().splitlines()[-1]}")
+        # Early failures go to its log only, which is standard error with -v.
+        r = subprocess.run(["criu", "-v1", "check"], capture_output=True, text=True, check=False)
+        lines = [line for line in (r.stdout + r.stderr).splitlines() if "Error" in line]
+        raise Skip(f"criu check: exit {r.returncode}, {lines[0] if lines else 'without a word'}")
 
 
 def detached(cli, *words):
