@@ -84,7 +84,11 @@ export HAND=$hand COMMIT=$commit RUN=$command LAB_CACHE=${share[0]-} LAB_CCACHE=
 say "in it: ${cold:+cold: }$command"
 begun=$(date +%s)
 rc=0
-unshare --mount --uts --ipc --pid --fork --kill-child bash "$top/tools/bare-enter.sh" "$work/root" || rc=$?
+unshare --mount --uts --ipc --pid --fork --kill-child bash "$top/tools/bare-enter.sh" "$work/root" <&0 &
+inner=$!
+# Who ends us ends what runs in there, too: the root is about to be removed.
+trap 'kill -KILL "$inner" 2>/dev/null || true' TERM INT
+wait "$inner" || rc=$?
 spent=$(($(date +%s) - begun))
 say "ended with $rc after $((spent / 60)) min $((spent % 60)) s"
 if [ -n "$keep" ]; then say "the root is in $work/root"; fi
