@@ -23,16 +23,9 @@ constexpr int kWorkerSocket = 3;
 constexpr size_t kMessageMax = 10 * 4096;  // criu's own bound
 constexpr uint32_t kNotifyRequest = 6;
 
-/// Fields of criu_req, criu_resp, criu_notify, criu_restore_resp and criu_version.
+/// Fields of criu_req and of criu_resp.
 enum RequestField : uint32_t { kType = 1, kOptions = 2, kNotifySuccess = 3 };
-enum AnswerField : uint32_t {
-  kSuccess = 2,
-  kRestored = 4,
-  kNotified = 5,
-  kErrno = 7,
-  kErrorText = 9,
-  kVersionAnswer = 10
-};
+enum AnswerField : uint32_t { kSuccess = 2, kNotified = 5, kErrno = 7, kErrorText = 9 };
 
 Result<std::string> find_criu() {
   const char* path = std::getenv("PATH");
@@ -84,11 +77,8 @@ Result<std::string> find_criu() {
 }  // namespace
 
 struct Client::Answer {
-  uint64_t type = 0;
   bool success = false;
   int err = 0;
-  int version = 0;
-  pid_t restored = 0;
   std::string text;
   std::optional<Notification> notification;
 };
@@ -134,9 +124,6 @@ Result<Client::Answer> Client::receive() {
   Reader reader(received.data);
   while (const auto field = reader.next()) {
     switch (field->number) {
-      case kType:
-        answer.type = field->value;
-        break;
       case kSuccess:
         answer.success = field->value != 0;
         break;
@@ -147,23 +134,6 @@ Result<Client::Answer> Client::receive() {
         // One line, as it goes into one.
         answer.text = field->text.substr(0, field->text.find('\n'));
         break;
-      case kRestored: {
-        Reader inner(field->text);
-        while (const auto part = inner.next()) {
-          if (part->number == 1) answer.restored = static_cast<pid_t>(part->value);
-        }
-        break;
-      }
-      case kVersionAnswer: {
-        Reader inner(field->text);
-        while (const auto part = inner.next()) {
-          const int value = static_cast<int>(part->value);
-          if (part->number == 1) answer.version += value * 10000;
-          if (part->number == 2) answer.version += value * 100;
-          if (part->number == 4) answer.version += value;
-        }
-        break;
-      }
       case kNotified: {
         Notification& told = answer.notification.emplace();
         Reader inner(field->text);
@@ -200,23 +170,11 @@ Result<void> Client::call(Request request, const Writer& options,
       continue;
     }
     if (!refused) return refused;
-    if (answer.success) {
-      restored_pid_ = answer.restored;
-      return {};
-    }
+    if (answer.success) return {};
     std::string text = answer.text.empty() ? "criu failed" : "criu failed: " + answer.text;
     if (answer.err != 0) return std::unexpected(Error::from_errno(answer.err, text));
     return fail(Errc::kSystem, std::move(text));
   }
-}
-
-Result<int> Client::version() {
-  Writer message;
-  message.number(kType, static_cast<uint64_t>(Request::kVersion));
-  TRY(send_with_fds(socket_.get(), message.bytes(), {}));
-  TRY_ASSIGN(const Answer answer, receive());
-  if (answer.version == 0) return fail(Errc::kUnsupported, "criu does not tell its version");
-  return answer.version;
 }
 
 }  // namespace amphora::criu

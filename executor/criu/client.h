@@ -17,7 +17,7 @@
 
 namespace amphora::criu {
 
-enum class Request : uint8_t { kDump = 1, kRestore = 2, kPreDump = 4, kVersion = 10 };
+enum class Request : uint8_t { kDump = 1, kRestore = 2, kPreDump = 4 };
 
 /// Fields of criu_opts.
 enum Option : uint32_t {
@@ -85,11 +85,7 @@ class Client {
   /// One request and its answer. Directories are named by our descriptors, which the worker opens through
   /// /proc; kInheritFd by its own. An answer of `on_notification` that is an error ends the request.
   Result<void> call(Request request, const Writer& options, const OnNotification& on_notification);
-  /// major * 10000 + minor * 100 + sublevel.
-  Result<int> version();
   const Process& process() const noexcept { return process_; }
-  /// Of the process that a restore made.
-  pid_t restored_pid() const noexcept { return restored_pid_; }
 
  private:
   Client(UniqueFd socket, Process process, Children& children)
@@ -100,7 +96,6 @@ class Client {
   UniqueFd socket_;
   Process process_;
   Children* children_;
-  pid_t restored_pid_ = 0;
 };
 
 }  // namespace amphora::criu

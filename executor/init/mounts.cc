@@ -188,7 +188,7 @@ long mount_over(const Context& c, const Step& s) noexcept {
   if (takes_mode && call(SYS_newfstatat, target.get(), "", &st, AT_EMPTY_PATH) == 0) {
     take_mode(fs.get(), st.st_mode & 07777U);
   }
-  return mount_context(c, s, fs.get(), target.get(), s.m);
+  return mount_context(c, s, fs.get(), target.get(), s.m & ~uint64_t{kInheritMode});
 }
 
 long mount_context(const Context& c, const Step& s, int fs, int target, uint64_t what) noexcept {

@@ -164,6 +164,27 @@ Runtime::Runtime(Store store, setup::Host host, std::vector<std::unique_ptr<Exec
       wat_check_(std::move(wat_check)),
       children_(children) {}
 
+Result<void> Runtime::Undo::begin(const amphora::runtime::Bundle& bundle,
+                                  const CreateOptions& options) {
+  const setup::Host& host = runtime.host_;
+  const oci::Linux& linux_ = bundle.spec.linux_;
+  amphora::cgroup::Options cgroup_options;
+  cgroup_options.systemd = options.systemd_cgroup;
+  cgroup_options.rootless = host.euid != 0 || host.in_user_namespace;
+  TRY(amphora::cgroup::record_intent(state.id, linux_, host, cgroup_options, state));
+  TRY_ASSIGN(entry, runtime.store_.create(state.id));
+  armed = true;
+  TRY(entry->save_first(state));
+  TRY(amphora::runtime::keep_config(*entry, bundle.config));
+  if (options.on_state_dir) TRY(options.on_state_dir(entry->dir_fd()));
+  TRY_ASSIGN(cgroup, amphora::cgroup::create(state.id, linux_, host, cgroup_options));
+  if (!cgroup) return {};
+  cgroup->record(state);
+  TRY(cgroup->apply(linux_.resources));
+  if (const auto owner = cgroup_owner(bundle.spec)) TRY(cgroup->delegate(*owner));
+  return {};
+}
+
 Runtime::Undo::~Undo() {
   if (!armed) return;
   if (init) {
@@ -213,23 +234,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
                                                      /*mounts_made=*/false, bundle.dir.get()));
 
   Undo undo{*this, std::nullopt, nullptr, std::nullopt, runtime::first_state(id, bundle, verdict)};
-  undo.armed = false;  // nothing made yet: an existing container of this id is somebody else's
-  cgroup::Options cgroup_options;
-  cgroup_options.systemd = options.systemd_cgroup;
-  cgroup_options.rootless = host_.euid != 0 || host_.in_user_namespace;
-  TRY(cgroup::record_intent(id, spec.linux_, host_, cgroup_options, undo.state));
-  TRY_ASSIGN(undo.entry, store_.create(id));
-  undo.armed = true;
-  TRY(undo.entry->save_first(undo.state));
-  TRY(runtime::keep_config(*undo.entry, bundle.config));
-  if (options.on_state_dir) TRY(options.on_state_dir(undo.entry->dir_fd()));
-
-  TRY_ASSIGN(undo.cgroup, cgroup::create(id, spec.linux_, host_, cgroup_options));
-  if (undo.cgroup) {
-    undo.cgroup->record(undo.state);
-    TRY(undo.cgroup->apply(spec.linux_.resources));
-    if (const auto owner = cgroup_owner(spec)) TRY(undo.cgroup->delegate(*owner));
-  }
+  TRY(undo.begin(bundle, options));
   Created result;
   result.kind = undo.state.kind;
   result.reason = undo.state.reason;

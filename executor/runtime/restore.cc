@@ -123,20 +123,7 @@ Result<Created> Runtime::restore_inner(const std::string& id, const std::string&
   verdict.kind = detect::Kind::kNative;
   verdict.reason = "restored from a checkpoint";
   Undo undo{*this, std::nullopt, nullptr, std::nullopt, runtime::first_state(id, bundle, verdict)};
-  undo.armed = false;  // nothing made yet: an existing container of this id is somebody else's
-  cgroup::Options cgroup_options;
-  cgroup_options.systemd = options.systemd_cgroup;
-  cgroup_options.rootless = host_.euid != 0 || host_.in_user_namespace;
-  TRY(cgroup::record_intent(id, spec.linux_, host_, cgroup_options, undo.state));
-  TRY_ASSIGN(undo.entry, store_.create(id));
-  undo.armed = true;
-  TRY(undo.entry->save_first(undo.state));
-  TRY(runtime::keep_config(*undo.entry, bundle.config));
-  TRY_ASSIGN(undo.cgroup, cgroup::create(id, spec.linux_, host_, cgroup_options));
-  if (undo.cgroup) {
-    undo.cgroup->record(undo.state);
-    TRY(undo.cgroup->apply(spec.linux_.resources));
-  }
+  TRY(undo.begin(bundle, options));
 
   criu::Writer w =
       runtime::common_options(criu, images->get(), work.get(), "restore.log", bundle.rootfs);

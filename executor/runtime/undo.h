@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What create and restore take away again when a later part of them fails. Internal to runtime/.
+// How create and restore begin, and what they take away again when a later part of them fails. Internal
+// to runtime/.
 #pragma once
 
 #include <memory>
@@ -11,6 +12,10 @@
 #include "executor/runtime/runtime.h"
 #include "executor/store/store.h"
 
+namespace amphora::runtime {
+struct Bundle;
+}  // namespace amphora::runtime
+
 namespace amphora {
 
 /// What a failed create takes away again, in reverse order of making.
@@ -20,7 +25,10 @@ struct Runtime::Undo {
   std::unique_ptr<cgroup::Cgroup> cgroup;
   std::optional<Process> init;
   oci::State state;
-  bool armed = true;
+  bool armed = false;  ///< nothing made yet: an existing container of this id is somebody else's
+
+  /// Makes the record and the cgroup with its limits, as `state` (first_state) and the bundle have them.
+  Result<void> begin(const amphora::runtime::Bundle& bundle, const CreateOptions& options);
 
   ~Undo();
 };
