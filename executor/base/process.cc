@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <utility>
 
 #include "executor/base/sys.h"
 
@@ -114,9 +115,26 @@ Result<std::optional<ExitStatus>> try_wait(const Process& process) {
   return wait_pidfd(process, WNOHANG);
 }
 
+Children::Coming::Coming(Children& children) : children_(children) {
+  const std::lock_guard lock(children_.mutex_);
+  ++children_.coming_;
+}
+
+Children::Coming::~Coming() {
+  {
+    const std::lock_guard lock(children_.mutex_);
+    if (--children_.coming_ > 0 || !std::exchange(children_.put_off_, false)) return;
+  }
+  children_.reap_orphans();
+}
+
 std::vector<pid_t> Children::reap_orphans() {
   const std::lock_guard lock(mutex_);
   std::vector<pid_t> reaped;
+  if (coming_ > 0) {
+    put_off_ = true;
+    return reaped;
+  }
   // The main thread's list is enough: a child subreaper adopts to its first thread (proc(5)).
   const auto list =
       read_file_at(AT_FDCWD, "/proc/self/task/" + std::to_string(::getpid()) + "/children");

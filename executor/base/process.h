@@ -62,12 +62,28 @@ class Children {
     const std::lock_guard lock(mutex_);
     own_.erase(pid);
   }
-  /// Reaps every ended child of this process that is not registered; returns their pids.
+  /// Reaps every ended child of this process that is not registered; returns their pids. None while a
+  /// Coming lives: they are then cleared away when the last one ends.
   std::vector<pid_t> reap_orphans();
+
+  /// Lives while a child may appear that is known by its own message only (a step kFork makes one with
+  /// CLONE_PARENT): it may have ended before it can be registered, and is no orphan.
+  class Coming {
+   public:
+    explicit Coming(Children& children);
+    ~Coming();
+    Coming(const Coming&) = delete;
+    Coming& operator=(const Coming&) = delete;
+
+   private:
+    Children& children_;
+  };
 
  private:
   std::mutex mutex_;
   std::set<pid_t> own_;
+  int coming_ = 0;
+  bool put_off_ = false;  ///< orphans that were not looked for because of coming_
 };
 
 }  // namespace amphora

@@ -329,6 +329,8 @@ Error failure_of(std::string_view datagram) {
 }
 
 Result<Process> launch(const LaunchRequest& request) {
+  // The one that goes on at kFork may be through before its message is read here.
+  const Children::Coming coming(request.children);
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
     return fail_errno(errno, "make the handshake socket");

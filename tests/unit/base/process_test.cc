@@ -147,5 +147,25 @@ TEST(Children, OrphansAreReapedAndOwnOnesLeftAlone) {
   EXPECT_THAT(children.reap_orphans(), ElementsAre(running.pid));
 }
 
+TEST(Children, OneThatIsYetToBeRegisteredIsNoOrphan) {
+  Children children;
+  Process quick, orphan;
+  {
+    const Children::Coming first(children);
+    {
+      const Children::Coming second(children);
+      quick = child([] { return 9; });
+      orphan = child([] { return 1; });
+      await_zombie(quick);
+      await_zombie(orphan);
+      EXPECT_THAT(children.reap_orphans(), IsEmpty());
+    }
+    const std::lock_guard lock(children.mutex());
+    children.add_locked(quick.pid);
+  }
+  EXPECT_EQ(wait_for(quick)->code(), 9);
+  EXPECT_FALSE(wait_for(orphan).has_value()) << "cleared away when nobody was coming any more";
+}
+
 }  // namespace
 }  // namespace amphora
