@@ -20,7 +20,7 @@ constexpr TextFlag kTexts[] = {
     {"namespace", &Flags::name_space}, {"id", &Flags::id},
     {"address", &Flags::address},      {"publish-binary", &Flags::publish_binary},
     {"bundle", &Flags::bundle},        {"ttrpc-address", &Flags::ttrpc_address},
-    {"socket", &Flags::socket},
+    {"socket", &Flags::socket},        {"engine", &Flags::engine},
 };
 constexpr SwitchFlag kSwitches[] = {
     {"debug", &Flags::debug},
@@ -72,6 +72,20 @@ Flags parse_flags(std::span<const char* const> words) {
     if (!known && !value && has_next && words[i + 1][0] != '-' && !is_action(words[i + 1])) ++i;
   }
   return flags;
+}
+
+std::string engine_of_name(std::string_view program) {
+  constexpr std::string_view kBefore = "containerd-shim-", kAfter = "-v1";
+  if (const size_t slash = program.rfind('/'); slash != std::string_view::npos) {
+    program.remove_prefix(slash + 1);
+  }
+  if (!program.starts_with(kBefore) || !program.ends_with(kAfter) ||
+      program.size() <= kBefore.size() + kAfter.size()) {
+    return "";
+  }
+  program.remove_prefix(kBefore.size());
+  program.remove_suffix(kAfter.size());
+  return program == "amphora" ? "" : std::string(program);
 }
 
 }  // namespace amphora::shim

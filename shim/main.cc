@@ -38,8 +38,9 @@ int main(int argc, char** argv) {
   // It writes to stderr what it cannot decode, and containerd reads stderr as part of start's answer.
   // `start` tries two forms, so that one of them often does not decode.
   google::protobuf::SetLogHandler(nullptr);
-  const amphora::shim::Flags flags = amphora::shim::parse_flags(
+  amphora::shim::Flags flags = amphora::shim::parse_flags(
       std::span<const char* const>(argv + 1, argc > 0 ? static_cast<size_t>(argc - 1) : 0));
+  if (argc > 0 && flags.engine.empty()) flags.engine = amphora::shim::engine_of_name(argv[0]);
   try {
     return run(flags);
   } catch (const std::exception& exception) {

@@ -2,12 +2,21 @@
 // Runtime options. See options.h.
 #include "shim/options.h"
 
+#include <fcntl.h>
+
+#define TOML_EXCEPTIONS 0
+#define TOML_ENABLE_FORMATTERS 0
+#include <toml++/toml.h>
+
 #include "common.pb.h"
+#include "executor/base/fd.h"
 #include "options.pb.h"
 #include "runtime_options.pb.h"
 
 namespace amphora::shim {
 namespace {
+
+constexpr size_t kMaxConfig = 64U << 10;
 
 void take_runc(const std::string& bytes, RuntimeOptions& out) {
   containerd::runc::v1::Options options;
@@ -28,6 +37,46 @@ void take_runc(const std::string& bytes, RuntimeOptions& out) {
   }
 }
 
+/// A table of TOML: what containerd makes of a runtime's options in its own configuration, or a file.
+void take_toml(const std::string& text, RuntimeOptions& out) {
+  const toml::parse_result parsed = toml::parse(text);
+  if (!parsed) {
+    const auto& where = parsed.error().source().begin;
+    out.notes.push_back("runtime configuration is no TOML, line " + std::to_string(where.line) +
+                        ": " + std::string(parsed.error().description()) + ": ignored");
+    return;
+  }
+  for (const auto& [key, value] : parsed.table()) {
+    const std::string_view name = key.str();
+    const bool is_systemd = name == "SystemdCgroup" || name == "systemd_cgroup";
+    if (is_systemd && value.is_boolean()) {
+      out.systemd_cgroup = *value.value<bool>();
+    } else if (name == "engine" && value.is_string()) {
+      out.engine = *value.value<std::string>();
+    } else if (is_systemd || name == "engine") {
+      out.notes.push_back("runtime option " + std::string(name) + " is not " +
+                          (is_systemd ? "true or false" : "a string") + ": ignored");
+    } else {
+      out.notes.push_back("runtime option " + std::string(name) +
+                          " is unknown: ignored; known ones: engine, SystemdCgroup");
+    }
+  }
+}
+
+void take_generic(const std::string& bytes, RuntimeOptions& out) {
+  runtimeoptions::v1::Options options;
+  if (!options.ParseFromString(bytes)) {
+    out.notes.push_back("runtime options cannot be decoded: ignored");
+    return;
+  }
+  if (!options.config_body().empty()) return take_toml(options.config_body(), out);
+  if (options.config_path().empty()) return;
+  const auto text = read_file_at(AT_FDCWD, options.config_path(), kMaxConfig);
+  if (text) return take_toml(*text, out);
+  out.notes.push_back("runtime configuration " + options.config_path() + ": " +
+                      text.error().what() + ": ignored");
+}
+
 }  // namespace
 
 std::string type_name(const std::string& type_url) {
@@ -41,11 +90,7 @@ RuntimeOptions parse_options(const proto::Any& any) {
   if (name == "containerd.runc.v1.Options") {
     take_runc(any.value(), out);
   } else if (name == "runtimeoptions.v1.Options") {
-    runtimeoptions::v1::Options options;
-    if (!options.ParseFromString(any.value()) || !options.config_path().empty() ||
-        !options.config_body().empty()) {
-      out.notes.push_back("runtime configuration file is ignored: there are no settings in it");
-    }
+    take_generic(any.value(), out);
   } else if (!name.empty()) {
     out.notes.push_back("runtime options of type " + name + " are unknown: ignored");
   }

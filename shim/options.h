@@ -25,7 +25,8 @@ struct RuntimeOptions {
   bool no_new_keyring = false;
   bool systemd_cgroup = false;
   std::string shim_cgroup;
-  std::string root;  ///< state root; empty: the default one
+  std::string engine;  ///< of guests that no annotation gives another
+  std::string root;    ///< state root; empty: the default one
   IoOwner io_owner;
   std::vector<std::string> notes;  ///< what was ignored, for the log
 };

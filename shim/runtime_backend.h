@@ -18,13 +18,14 @@ std::string state_root(const std::string& name_space, const std::string& option)
 
 class RuntimeBackends final : public Backends {
  public:
-  RuntimeBackends(std::string name_space, Children& children);
+  /// `engine`: the wasm engine of containers without an annotation; empty: the one that fits.
+  RuntimeBackends(std::string name_space, std::string engine, Children& children);
   ~RuntimeBackends() override;
   Result<TaskBackend*> for_root(const std::string& root) override;
 
  private:
   class Backend;
-  std::string name_space_;
+  std::string name_space_, engine_;
   Children& children_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Backend>> backends_;

@@ -160,6 +160,8 @@ Result<void> spawn_server(const Flags& flags, const StartInput& input, const std
                                     "-socket",
                                     socket};
   if (input.debug) words.emplace_back("-debug");
+  const std::string& engine = input.options.engine.empty() ? flags.engine : input.options.engine;
+  if (!engine.empty()) words.insert(words.end(), {"-engine", engine});
   words.emplace_back("serve");
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());

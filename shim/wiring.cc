@@ -10,10 +10,13 @@
 
 namespace amphora::shim {
 
-std::unique_ptr<Runtime> make_runtime(Store store, setup::Host host, Children& children) {
+std::unique_ptr<Runtime> make_runtime(Store store, setup::Host host, const std::string& engine,
+                                      Children& children) {
   std::vector<std::unique_ptr<Executor>> executors;
   executors.push_back(std::make_unique<native::NativeExecutor>());
-  auto wasm = std::make_unique<WasmExecutor>(WasmExecutor::Options(), children);
+  WasmExecutor::Options options;
+  options.engine = engine;
+  auto wasm = std::make_unique<WasmExecutor>(std::move(options), children);
   // It refers to the executor, which the runtime keeps as long as the check.
   detect::WatCheck wat_check = wasm->wat_check();
   executors.push_back(std::move(wasm));

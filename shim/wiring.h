@@ -3,11 +3,14 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "executor/runtime/runtime.h"
 
 namespace amphora::shim {
 
-std::unique_ptr<Runtime> make_runtime(Store store, setup::Host host, Children& children);
+/// `engine`: of guests that no annotation gives another; empty: the one that fits the module.
+std::unique_ptr<Runtime> make_runtime(Store store, setup::Host host, const std::string& engine,
+                                      Children& children);
 
 }  // namespace amphora::shim

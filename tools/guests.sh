@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds the guests of tests/guests into build/guests: demo, true and attack as static native programs, demo
-# and (with Go) hello as WASI modules.
+# and (with Go) hello as WASI modules, text modules as they are, and components where Rust has wasm32-wasip2.
 . "$(dirname "$0")/lib.sh"
 out=$top/build/guests
 go_version=$(go version 2>/dev/null || echo none)
-key=$(content_hash tests/guests/attack.c tests/guests/demo.c tests/guests/true.c tests/guests/hello.go tools/guests.sh)-${go_version// /-}
+has_wasip2() { [ -d "$(rustc --print sysroot 2>/dev/null)/lib/rustlib/wasm32-wasip2" ]; }
+rust=$(has_wasip2 && rustc --version || echo none)
+key=$(content_hash tests/guests/component tests/guests/component3 tests/guests/*.wat tests/guests/attack.c tests/guests/demo.c tests/guests/true.c tests/guests/hello.go tools/guests.sh)-${go_version// /-}-${rust// /-}
 if stamped "guests-${top//\//_}" "$key" && [ -e "$out/demo.wasm" ]; then exit 0; fi
 say "building the guest programs (native, wasm$([ "$go_version" = none ] || echo ', Go'))"
 mkdir -p "$out"
@@ -17,5 +19,14 @@ rm -f "$out/hello-go.wasm"
 if [ "$go_version" != none ]; then
   (cd "$top/tests/guests" && GOOS=wasip1 GOARCH=wasm GOFLAGS=-mod=mod GO111MODULE=off \
     go build -trimpath -o "$out/hello-go.wasm" hello.go) || warn "the Go module did not build; its tests are skipped"
+fi
+cp "$top"/tests/guests/*.wat "$out"
+rm -f "$out"/{command,command3,http}.wasm
+if [ "$rust" != none ]; then
+  for name in component component3; do
+    (cd "$top/tests/guests/$name" && logged "guests $name" env CARGO_TARGET_DIR="$cache/cargo-guests" \
+      cargo build --release --locked --target wasm32-wasip2)
+  done
+  cp "$cache"/cargo-guests/wasm32-wasip2/release/{command,command3,http}.wasm "$out"
 fi
 stamp "guests-${top//\//_}" "$key"

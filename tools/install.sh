@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # install.sh: builds the release and installs it into DESTDIR/PREFIX (default /usr/local):
-# bin/amphora, bin/containerd-shim-amphora-v1, libexec/amphora/amphora-wasm, lib/amphora/*.so.
+# bin/amphora, bin/containerd-shim-amphora-v1 and the names that choose an engine, libexec/amphora/amphora-wasm, lib/amphora/*.so.
 . "$(dirname "$0")/lib.sh"
 prefix=${PREFIX:-/usr/local}
 "$top/tools/build.sh" >&2

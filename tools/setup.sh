@@ -7,7 +7,7 @@
 packages=(
   g++ make cmake ninja-build pkg-config ccache git python3
   libseccomp-dev libcap-dev protobuf-compiler libprotobuf-dev nlohmann-json3-dev libspdlog-dev
-  libfmt-dev libmount-dev libboost1.81-dev libgtest-dev libgmock-dev
+  libfmt-dev libmount-dev libboost1.81-dev libtomlplusplus-dev libgtest-dev libgmock-dev
   clang-format-19 clang-tidy-19 clang-19 libclang-rt-19-dev
   clang lld wasi-libc libclang-rt-14-dev-wasm32
   containerd runc crun busybox-static strace jq mmdebstrap debian-archive-keyring iproute2 binutils
@@ -42,6 +42,11 @@ if ! new_enough "$(rust_version rustc)" || ! command -v cargo >/dev/null; then
   logged "apt rust" as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get -y -q install --no-install-recommends rustc-web cargo-web
   new_enough "$(rust_version rustc)" || die "Debian gave rustc $(rust_version rustc), needed is $rust_needed"
+fi
+# Test components are built for it; without it their tests are skipped and say so.
+if command -v rustup >/dev/null && ! [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-wasip2" ]; then
+  say "adding Rust's target wasm32-wasip2 for the test components"
+  rustup -q target add wasm32-wasip2 > /dev/null 2>&1 || warn "Rust's target wasm32-wasip2 cannot be had: no test components"
 fi
 if ! command -v go >/dev/null; then
   say "no Go here: the Go test module is left out (its tests are skipped and say so)"

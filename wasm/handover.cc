@@ -10,12 +10,12 @@ namespace {
 struct Head {
   uint32_t magic;
   uint32_t version;
-  uint32_t args, env, options;
-  uint32_t reserved;
+  uint32_t args, env, options, preopens;
+  uint32_t flags, backlog;
   uint64_t memory_limit;
 };
 constexpr uint32_t kMagic = 0x68776d61;  // "amwh"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 void put(std::string* out, const std::string& text) { out->append(text.c_str()).push_back('\0'); }
 
@@ -50,14 +50,17 @@ std::string encode(const Handover& handover) {
                   static_cast<uint32_t>(handover.args.size()),
                   static_cast<uint32_t>(handover.env.size()),
                   static_cast<uint32_t>(handover.options.size()),
-                  0,
+                  static_cast<uint32_t>(handover.preopens.size()),
+                  handover.flags,
+                  handover.backlog,
                   handover.memory_limit};
   std::string out(sizeof head, '\0');
   std::memcpy(out.data(), &head, sizeof head);
   put(&out, handover.path);
   put(&out, handover.function);
   put(&out, handover.cwd);
-  for (const auto* table : {&handover.args, &handover.env, &handover.options}) {
+  put(&out, handover.listen);
+  for (const auto* table : {&handover.args, &handover.env, &handover.options, &handover.preopens}) {
     for (const std::string& text : *table) put(&out, text);
   }
   return out;
@@ -68,14 +71,19 @@ bool decode(std::string_view bytes, HandoverView* view) {
   if (bytes.size() < sizeof head) return false;
   std::memcpy(&head, bytes.data(), sizeof head);
   if (head.magic != kMagic || head.version != kVersion || head.options % 2 != 0) return false;
+  if (head.preopens % 3 != 0) return false;
   std::string_view rest = bytes.substr(sizeof head);
   view->path = take(&rest);
   view->function = view->path != nullptr ? take(&rest) : nullptr;
   view->cwd = view->function != nullptr ? take(&rest) : nullptr;
-  if (view->cwd == nullptr) return false;
+  view->listen = view->cwd != nullptr ? take(&rest) : nullptr;
+  if (view->listen == nullptr) return false;
+  view->backlog = head.backlog;
+  view->flags = head.flags;
   view->memory_limit = head.memory_limit;
   return take_table(&rest, head.args, &view->args) && take_table(&rest, head.env, &view->env) &&
-         take_table(&rest, head.options, &view->options) && rest.empty();
+         take_table(&rest, head.options, &view->options) &&
+         take_table(&rest, head.preopens, &view->preopens) && rest.empty();
 }
 
 }  // namespace amphora::wasm

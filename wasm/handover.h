@@ -20,7 +20,16 @@ struct Handover {
   std::vector<std::string> args;
   std::vector<std::string> env;
   std::vector<std::string> options;  ///< key, value, key, value
+  std::vector<std::string>
+      preopens;          ///< path, name, "ro" or "rw", ...; looked at with kPreopensGiven
+  std::string listen;    ///< address of an HTTP server; empty: not said
+  uint32_t backlog = 0;  ///< of it; 0: not said
+  uint32_t flags = 0;    ///< HandoverFlag
   uint64_t memory_limit = 0;
+};
+
+enum HandoverFlag : uint32_t {
+  kPreopensGiven = 1,  ///< the guest gets `preopens` and nothing else of the container's files
 };
 
 /// Descriptors of a handover.
@@ -34,6 +43,10 @@ struct HandoverView {
   std::vector<const char*> args;
   std::vector<const char*> env;
   std::vector<const char*> options;
+  std::vector<const char*> preopens;
+  const char* listen = nullptr;
+  uint32_t backlog = 0;
+  uint32_t flags = 0;
   uint64_t memory_limit = 0;
 };
 

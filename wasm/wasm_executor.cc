@@ -2,6 +2,7 @@
 // See wasm_executor.h.
 #include "wasm/wasm_executor.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "amphora/engine.h"
@@ -15,10 +16,11 @@ namespace {
 
 using wasm::Identity;
 
-/// "amphora.dev/engine.backtrace: full" is option "backtrace" of the engine.
-constexpr std::string_view kOptionPrefix = "amphora.dev/engine.";
-/// "off": compile in the container's cgroup, however little it allows.
-constexpr std::string_view kFloorAnnotation = "amphora.dev/compile-floor";
+/// Who runs what nobody chose an engine for, and who runs what it cannot: docs/engines.md.
+constexpr std::string_view kDefaultEngine = "wasmtime";
+constexpr std::string_view kThreadsEngine = "wamr";
+/// Of the compiler's message about AMPHORA_ERR_THREADS.
+constexpr std::string_view kWantsThreads = "wasi-threads";
 
 /// Half a CPU or less: compiling a few megabytes would take minutes.
 bool has_little_cpu(const oci::Spec& spec) {
@@ -76,41 +78,31 @@ wasm::Zygote& WasmExecutor::zygote(const std::string& engine) {
   return *zygote;
 }
 
-Result<WasmExecutor::Choice> WasmExecutor::choose(const oci::Spec& spec,
-                                                  const std::string& engine) {
-  Choice choice{engine, {}, false};
-  for (const auto& [key, value] : spec.annotations) {
-    if (key == detect::kEngineAnnotation) {
-      choice.engine = value;
-    } else if (key == kFloorAnnotation) {
-      if (value != "off" && value != "on") {
-        return fail(Errc::kInvalid,
-                    "annotations[\"" + key + "\"]: \"" + value + "\" is neither on nor off");
-      }
-      choice.always_inside = value == "off";
-    } else if (key.starts_with(kOptionPrefix)) {
-      choice.options.push_back(key.substr(kOptionPrefix.size()));
-      choice.options.push_back(value);
-    }
-  }
-  return choice;
+std::string WasmExecutor::engine_or_default(const std::string& engine) {
+  return engine.empty() ? std::string(kDefaultEngine) : engine;
 }
 
-Result<Identity> WasmExecutor::identity(const Choice& choice) {
+Result<Identity> WasmExecutor::identity(const std::string& engine,
+                                        const wasm::GuestOptions& choice) {
   std::string options;
-  for (const std::string& word : choice.options) options.append(word).push_back('\0');
-  const std::string basis = identity_basis(program_.programs(), choice.engine, options);
-  const std::string name = choice.engine + '\0' + basis;
+  for (const std::string& word : choice.engine_options) options.append(word).push_back('\0');
+  const std::string basis = identity_basis(program_.programs(), engine, options);
+  const std::string name = engine + '\0' + basis;
   {
     const std::lock_guard lock(mutex_);
     if (const auto known = identities_.find(name); known != identities_.end()) return known->second;
   }
   // A few notes per machine: one for each engine and set of options in use.
-  const std::string note = "engine-" + choice.engine + "-" +
+  const std::string note = "engine-" + engine + "-" +
                            wasm::to_hex(wasm::sha256(options.data(), options.size())).substr(0, 16);
   Identity identity{};
   if (!unpack_identity(cache().note(note), basis, &identity)) {
-    TRY_ASSIGN(identity, compiler_.identify(choice.engine, choice.options));
+    auto asked = compiler_.identify(engine, choice.engine_options);
+    if (!asked && asked.error().what().find("unknown option") != std::string::npos) {
+      return fail(Errc::kInvalid,
+                  asked.error().what() + "; for every engine: " + std::string(wasm::kHostOptions));
+    }
+    TRY_ASSIGN(identity, std::move(asked));
     cache().set_note(note, pack_identity(basis, identity));
   }
   const std::lock_guard lock(mutex_);
@@ -118,35 +110,75 @@ Result<Identity> WasmExecutor::identity(const Choice& choice) {
   return identity;
 }
 
-Result<UniqueFd> WasmExecutor::artifact(const ExecContext& context, const Choice& choice,
-                                        const Identity& identity, const detect::Verdict& verdict) {
+Result<UniqueFd> WasmExecutor::artifact(const ExecContext& context,
+                                        const wasm::GuestOptions& options, const Identity& identity,
+                                        const detect::Verdict& verdict) {
   const int module = verdict.module.get();
-  TRY_ASSIGN(const wasm::Digest digest, wasm::digest_module(module));
-  if (UniqueFd found = cache().find(key_of(identity, digest))) return found;
+  if (options.use_cache) {
+    TRY_ASSIGN(const wasm::Digest digest, wasm::digest_module(module));
+    if (UniqueFd found = cache().find(key_of(identity, digest))) return found;
+  }
   TRY_ASSIGN(const wasm::FrozenModule frozen, wasm::freeze_module(module));
-  return cache().get(key_of(identity, frozen.digest), [&] {
+  const auto compile = [&] {
     wasm::CompileRequest request;
-    request.engine = choice.engine;
-    request.options = choice.options;
+    request.engine = identity.engine;
+    request.options = options.engine_options;
     request.module = frozen.fd.get();
     request.name = verdict.path;
     request.cgroup = context.cgroup;
     request.memory_limit = memory_limit(context.spec);
     request.little_cpu = has_little_cpu(context.spec);
-    request.always_inside = choice.always_inside;
+    request.always_inside = options.always_inside;
     return compiler_.compile(request);
-  });
+  };
+  return options.use_cache ? cache().get(key_of(identity, frozen.digest), compile) : compile();
+}
+
+bool WasmExecutor::is_installed(const std::string& engine) {
+  return !identity_basis(program_.programs(), engine, "").empty();
+}
+
+Result<WasmExecutor::Ready> WasmExecutor::prepare_on(const std::string& engine,
+                                                     const ExecContext& context,
+                                                     const wasm::GuestOptions& options,
+                                                     const detect::Verdict& verdict) {
+  zygote(engine).begin();
+  TRY_ASSIGN(const Identity identity, this->identity(engine, options));
+  TRY(check_kind(identity, verdict));
+  TRY_ASSIGN(UniqueFd artifact, this->artifact(context, options, identity, verdict));
+  return Ready{engine, std::move(artifact)};
+}
+
+/// Annotation, then what the program was told (its name, its runtime options), then what fits.
+Result<WasmExecutor::Ready> WasmExecutor::prepare(const ExecContext& context,
+                                                  const wasm::GuestOptions& options,
+                                                  const detect::Verdict& verdict) {
+  const std::string& chosen = options.engine.empty() ? options_.engine : options.engine;
+  const std::string engine = engine_or_default(chosen);
+  auto ready = prepare_on(engine, context, options, verdict);
+  if (ready || engine != kDefaultEngine || ready.error().code() != Errc::kUnsupported ||
+      ready.error().what().find(kWantsThreads) == std::string::npos) {
+    return ready;
+  }
+  const std::string other(kThreadsEngine);
+  if (chosen.empty() && is_installed(other)) return prepare_on(other, context, options, verdict);
+  return fail(Errc::kUnsupported,
+              ready.error().what() + "; engine " + other +
+                  (chosen.empty() ? " has them and is not installed"
+                                  : " has them (annotation amphora.dev/engine: " + other + ")"));
+}
+
+uint64_t WasmExecutor::memory_of(const ExecContext& context, const wasm::GuestOptions& options) {
+  const uint64_t limit = memory_limit(context.spec).value_or(0);
+  if (options.memory_max == 0 || limit == 0) return std::max(options.memory_max, limit);
+  return std::min(options.memory_max, limit);
 }
 
 Result<setup::ExecPlan> WasmExecutor::plan_exec(const ExecContext& context,
                                                 const oci::Process& process,
                                                 detect::Verdict&& verdict) {
-  TRY_ASSIGN(const Choice choice, choose(context.spec, options_.engine));
-  wasm::Zygote& zygote = this->zygote(choice.engine);
-  zygote.begin();
-  TRY_ASSIGN(const Identity identity, this->identity(choice));
-  TRY(check_kind(identity, verdict));
-  TRY_ASSIGN(UniqueFd artifact, this->artifact(context, choice, identity, verdict));
+  TRY_ASSIGN(const wasm::GuestOptions options, wasm::read_options(context.spec.annotations));
+  TRY_ASSIGN(Ready ready, prepare(context, options, verdict));
 
   wasm::Handover handover;
   handover.path = verdict.path;
@@ -154,7 +186,17 @@ Result<setup::ExecPlan> WasmExecutor::plan_exec(const ExecContext& context,
   handover.cwd = process.cwd;
   handover.args = process.args;
   handover.env = process.env;
-  handover.options = choice.options;
+  handover.options = options.engine_options;
+  handover.listen = options.listen;
+  handover.backlog = options.backlog;
+  handover.memory_limit = memory_of(context, options);
+  if (options.preopens) {
+    handover.flags |= wasm::kPreopensGiven;
+    for (const wasm::Preopen& one : *options.preopens) {
+      handover.preopens.insert(handover.preopens.end(),
+                               {one.path, one.name, one.read_only ? "ro" : "rw"});
+    }
+  }
 
   setup::ExecPlan plan;
   plan.candidates = {verdict.path};
@@ -162,8 +204,8 @@ Result<setup::ExecPlan> WasmExecutor::plan_exec(const ExecContext& context,
   plan.argv = process.args;
   plan.env = process.env;
   plan.handover = encode(handover);
-  plan.fds.push_back(std::move(artifact));
-  plan.spawner = &zygote;
+  plan.fds.push_back(std::move(ready.artifact));
+  plan.spawner = &zygote(ready.engine);
   plan.kind = "wasm";
   return plan;
 }

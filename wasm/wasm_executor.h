@@ -14,6 +14,7 @@
 #include "executor/executor.h"
 #include "wasm/cache.h"
 #include "wasm/compiler.h"
+#include "wasm/options.h"
 #include "wasm/zygote.h"
 
 namespace amphora {
@@ -22,7 +23,8 @@ class WasmExecutor : public Executor {
  public:
   struct Options {
     std::optional<wasm::Programs> programs = std::nullopt;  ///< else found when needed
-    std::string engine = "wasmtime";                        ///< when no annotation names one
+    /// When no annotation names one; empty: the one that fits the module (docs/engines.md).
+    std::string engine = {};
     std::string cache_dir = wasm::Cache::default_directory();
     uint64_t cache_size = wasm::Cache::default_size();
     wasm::CompileLimits limits = wasm::CompileLimits::from_environment();
@@ -34,22 +36,29 @@ class WasmExecutor : public Executor {
   Result<setup::ExecPlan> plan_exec(const ExecContext& context, const oci::Process& process,
                                     detect::Verdict&& verdict) override;
 
-  /// For detect: asks the limited process. This executor must outlive it.
-  detect::WatCheck wat_check() { return wasm::make_wat_check(compiler_, options_.engine); }
+  /// For detect: asks the limited process. What is text does not depend on the engine that will run it.
+  /// This executor must outlive it.
+  detect::WatCheck wat_check() { return wasm::make_wat_check(compiler_, engine_or_default("")); }
   /// Opened at first use.
   wasm::Cache& cache();
   wasm::Zygote& zygote(const std::string& engine);
 
  private:
-  struct Choice {
+  struct Ready {
     std::string engine;
-    std::vector<std::string> options;  ///< key, value, ...
-    bool always_inside = false;
+    UniqueFd artifact;
   };
-  static Result<Choice> choose(const oci::Spec& spec, const std::string& engine);
-  Result<wasm::Identity> identity(const Choice& choice);
-  Result<UniqueFd> artifact(const ExecContext& context, const Choice& choice,
+  static std::string engine_or_default(const std::string& engine);
+  Result<wasm::Identity> identity(const std::string& engine, const wasm::GuestOptions& options);
+  Result<Ready> prepare(const ExecContext& context, const wasm::GuestOptions& options,
+                        const detect::Verdict& verdict);
+  Result<Ready> prepare_on(const std::string& engine, const ExecContext& context,
+                           const wasm::GuestOptions& options, const detect::Verdict& verdict);
+  Result<UniqueFd> artifact(const ExecContext& context, const wasm::GuestOptions& options,
                             const wasm::Identity& identity, const detect::Verdict& verdict);
+  bool is_installed(const std::string& engine);
+  /// The least of what the guest is allowed; 0: no limit of its own.
+  static uint64_t memory_of(const ExecContext& context, const wasm::GuestOptions& options);
 
   const Options options_;
   wasm::HostProgram program_;

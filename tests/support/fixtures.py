@@ -48,8 +48,9 @@ def _wasm(layer, guests):
     layer.file("etc/secret", b"for root only\n", 0o600)
     layer.file("etc/shared", b"for all\n", 0o644)
     layer.directory("home/someone", 0o755, uid=1000)
-    if os.path.exists(f"{guests}/hello-go.wasm"):
-        layer.file("hello-go.wasm", _guest(guests, "hello-go.wasm"))
+    for name in ("hello-go.wasm", "command.wasm", "command3.wasm", "http.wasm", "calls.wat"):
+        if os.path.exists(f"{guests}/{name}"):
+            layer.file(name, _guest(guests, name))
 
 
 def _mixed(layer, guests):

@@ -22,6 +22,7 @@
 #include "wasm/handover.h"
 #include "wasm/host/as_exec.h"
 #include "wasm/host/engine.h"
+#include "wasm/host/listen.h"
 #include "wasm/host/signals.h"
 
 namespace amphora::wasm {
@@ -45,6 +46,9 @@ struct Guest {
   amphora_config config{};
   amphora_guest guest{};
 };
+
+/// The engine's callback has no other way to its guest.
+Guest* g_loading = nullptr;
 
 /// One line on the container's stderr. Create or start carries the same text; a reader that is not
 /// there must not hold us up.
@@ -144,8 +148,39 @@ void open_preopens(Guest& guest) {
   add_preopen(guest, ".", ".");
 }
 
+/// Those that the container's annotation names, and no others.
+void open_given(Guest& guest) {
+  const std::vector<const char*>& given = guest.handover.preopens;
+  for (size_t i = 0; i + 2 < given.size(); i += 3) {
+    const size_t before = guest.preopens.size();
+    add_preopen(guest, given[i], given[i + 1]);
+    if (guest.preopens.size() == before) {
+      char text[400];
+      std::snprintf(text, sizeof text, "preopen %.200s: %s", given[i], std::strerror(errno));
+      refuse(guest, kRuntimeFailure, text);
+    }
+    guest.preopens.back().read_only = std::strcmp(given[i + 2], "ro") == 0 ? 1 : 0;
+  }
+}
+
+/// amphora_guest::listen.
+int listen_for(const amphora_guest*, amphora_error* error) {
+  Guest& guest = *g_loading;
+  ListenSettings settings;
+  if (!take_settings(&guest.handover.env, &settings, error->text, error->capacity)) return -1;
+  guest.guest.env = guest.handover.env.data();
+  if (guest.handover.listen[0] != '\0') settings.address = guest.handover.listen;
+  if (guest.handover.backlog != 0) settings.backlog = static_cast<int>(guest.handover.backlog);
+  guest.guest.listen_fd = open_listener(settings, error->text, error->capacity);
+  return guest.guest.listen_fd;
+}
+
 void load(Guest& guest) {
-  open_preopens(guest);
+  if ((guest.handover.flags & kPreopensGiven) != 0) {
+    open_given(guest);
+  } else {
+    open_preopens(guest);
+  }
   guest.config = {sizeof guest.config, guest.handover.options.data()};
   amphora_guest& g = guest.guest;
   g.size = sizeof g;
@@ -158,6 +193,8 @@ void load(Guest& guest) {
   g.listen_fd = -1;
   g.memory_limit = guest.handover.memory_limit;
   g.config = &guest.config;
+  g.listen = listen_for;
+  g_loading = &guest;
   char text[512] = "the engine cannot load it";
   amphora_error error{text, sizeof text - 200};
   const int result = guest.engine.load(&g, &error);

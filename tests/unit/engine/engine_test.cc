@@ -38,12 +38,12 @@ TEST(Table, OnlyTheCompilerCompiles) {
 }
 
 TEST(Prepare, UnknownOptionListsTheKnownOnes) {
-  const char* options[] = {"fuel", "on", nullptr};
+  const char* options[] = {"colour", "on", nullptr};
   const amphora_config config{sizeof config, options};
   char text[200];
   amphora_error error{text, sizeof text};
   EXPECT_EQ(runtime().prepare(&config, &error), AMPHORA_ERR_INVALID);
-  EXPECT_STREQ(text, "unknown option fuel; known options: backtrace (on, off), memory-max (bytes)");
+  EXPECT_THAT(text, StartsWith("unknown option colour; known options: backtrace (on, off), "));
 }
 
 TEST(Check, SmallestTextAndEmptyText) {

@@ -32,6 +32,14 @@ TEST(Flags, BothDashesAndEqualsSigns) {
   EXPECT_EQ(flags.action, "delete");
 }
 
+TEST(Flags, NameOfTheProgramIsTheEngine) {
+  EXPECT_EQ(engine_of_name("/usr/local/bin/containerd-shim-wasmtime-v1"), "wasmtime");
+  EXPECT_EQ(engine_of_name("containerd-shim-wamr-v1"), "wamr");
+  EXPECT_EQ(engine_of_name("/usr/local/bin/containerd-shim-amphora-v1"), "");
+  EXPECT_EQ(engine_of_name("containerd-shim--v1"), "");
+  EXPECT_EQ(engine_of_name("shim"), "");
+}
+
 TEST(Flags, UnknownOnesAreSkippedWithTheirValues) {
   const Flags flags = parse({"-new-switch", "-new-text", "value", "-new=1", "-id", "x", "start"});
   EXPECT_EQ(flags.id, "x");

@@ -50,7 +50,36 @@ TEST(Options, UnknownAndBrokenOnesAreNotedAndNoError) {
   any.set_value("\xff\xff");
   EXPECT_THAT(parse_options(any).notes, ElementsAre(HasSubstr("cannot be decoded")));
   any.set_type_url("runtimeoptions.v1.Options");
-  EXPECT_THAT(parse_options(any).notes, ElementsAre(HasSubstr("configuration file")));
+  EXPECT_THAT(parse_options(any).notes, ElementsAre(HasSubstr("cannot be decoded")));
+}
+
+TEST(Options, TablesOfContainerdsConfiguration) {
+  const auto parsed = [](const std::string& body) {
+    runtimeoptions::v1::Options options;
+    options.set_config_body(body);
+    proto::Any any;
+    any.set_type_url("runtimeoptions.v1.Options");
+    any.set_value(options.SerializeAsString());
+    return parse_options(any);
+  };
+  EXPECT_TRUE(parsed("").notes.empty());
+  const RuntimeOptions good = parsed("engine = \"wamr\"\nSystemdCgroup = true\n");
+  EXPECT_EQ(good.engine, "wamr");
+  EXPECT_TRUE(good.systemd_cgroup);
+  EXPECT_TRUE(good.notes.empty());
+  EXPECT_TRUE(parsed("systemd_cgroup = true").systemd_cgroup);
+  EXPECT_THAT(parsed("colour = 1").notes, ElementsAre(HasSubstr("option colour is unknown")));
+  EXPECT_THAT(parsed("engine = 1").notes, ElementsAre(HasSubstr("engine is not a string")));
+  EXPECT_THAT(parsed("engine = ").notes, ElementsAre(HasSubstr("no TOML, line 1")));
+}
+
+TEST(Options, FileOfOptionsIsRead) {
+  runtimeoptions::v1::Options options;
+  options.set_config_path("/nonexistent/options.toml");
+  proto::Any any;
+  any.set_type_url("runtimeoptions.v1.Options");
+  any.set_value(options.SerializeAsString());
+  EXPECT_THAT(parse_options(any).notes, ElementsAre(HasSubstr("No such file")));
 }
 
 TEST(Logger, WordsAreThePathThenKeysAndFirstValues) {

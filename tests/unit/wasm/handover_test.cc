@@ -14,6 +14,10 @@ Handover example() {
   handover.args = {"app", "", "x y"};
   handover.env = {"A=1"};
   handover.options = {"backtrace", "full"};
+  handover.preopens = {"/data", "/in", "ro"};
+  handover.listen = "[::1]:80";
+  handover.backlog = 7;
+  handover.flags = kPreopensGiven;
   handover.memory_limit = 123;
   return handover;
 }
@@ -31,6 +35,11 @@ TEST(Handover, SurvivesTheJourney) {
   EXPECT_EQ(view.args[3], nullptr);
   ASSERT_EQ(view.env.size(), 2U);
   EXPECT_STREQ(view.options[1], "full");
+  ASSERT_EQ(view.preopens.size(), 4U);
+  EXPECT_STREQ(view.preopens[1], "/in");
+  EXPECT_STREQ(view.listen, "[::1]:80");
+  EXPECT_EQ(view.backlog, 7U);
+  EXPECT_EQ(view.flags, kPreopensGiven);
   EXPECT_EQ(view.memory_limit, 123U);
 }
 
@@ -45,7 +54,7 @@ TEST(Handover, EveryCutIsRefused) {
 
 TEST(Handover, HugeCountIsRefusedBeforeMemoryIsAskedFor) {
   std::string bytes = encode(example());
-  for (const size_t at : {8U, 12U, 16U}) {
+  for (const size_t at : {8U, 12U, 16U, 20U}) {
     std::string wrong = bytes;
     wrong[at + 3] = '\x7f';
     HandoverView view;
@@ -55,7 +64,7 @@ TEST(Handover, HugeCountIsRefusedBeforeMemoryIsAskedFor) {
 
 TEST(Handover, OtherVersionIsRefused) {
   std::string bytes = encode(example());
-  bytes[4] = 2;
+  bytes[4] = 1;
   HandoverView view;
   EXPECT_FALSE(decode(bytes, &view));
 }

@@ -32,6 +32,9 @@ extern "C" {
 #define AMPHORA_ERR_TRAP 3        /* the guest trapped: exit 134, text + backtrace were written */
 #define AMPHORA_ERR_UNSUPPORTED 4 /* valid, but this engine or build cannot: exit 126 */
 #define AMPHORA_ERR_SYSTEM 5      /* a system call or a limit of the host: exit 125 */
+#define AMPHORA_ERR_THREADS \
+  6 /* of compile: valid, but wants wasi-threads, which this engine lacks;
+                                     the host then asks an engine that has them, if nobody chose */
 
 typedef struct amphora_bytes {
   const uint8_t* data;
@@ -68,9 +71,13 @@ typedef struct amphora_guest {
                                       name is absolute (wasi:cli initial-cwd) */
   size_t preopen_count;
   int stdio[3];          /* borrowed; -1: closed */
-  int listen_fd;         /* http: a listening TCP socket, -1: none */
+  int listen_fd;         /* http: a listening TCP socket, -1: none yet */
   uint64_t memory_limit; /* bytes of linear memory in all, 0: no limit of its own */
   const amphora_config* config;
+  /* http: called in load by an engine that finds the guest to be a server, if listen_fd is -1. The host
+     makes the container's listening socket and returns it (run then finds it in listen_fd, and env
+     without the variables that say where), or -1 with the text. NULL: there is none to be had. */
+  int (*listen)(const struct amphora_guest*, amphora_error*);
 } amphora_guest;
 
 typedef struct amphora_engine {

@@ -3,23 +3,28 @@
 //! that the runtime takes what the compiler makes. Bump `REVISION` with every change that an artifact
 //! could feel: it is part of the cache key.
 
+use crate::options::{FEATURES, Options};
 use wasmtime::Config;
 
-pub const REVISION: u32 = 1;
+pub const REVISION: u32 = 2;
 
-/// The wasm stack, like a native process's 8 MiB; the fiber has room for the host's frames on top.
-/// Only address space until it is used.
-const WASM_STACK: usize = 8 << 20;
-const FIBER_STACK: usize = WASM_STACK + (512 << 10);
+/// A fiber has room for the host's frames on top of the wasm stack. Only address space until it is used.
+const HOST_STACK: usize = 512 << 10;
 
-/// No epoch and no fuel: a container's process can always be killed, and checks in every loop cost a
-/// third of the speed. No shared memory, since wasmtime has no wasi-threads to use it with.
-pub fn common() -> Config {
+/// Without options no epoch and no fuel: a container's process can always be killed, and checks in every
+/// loop cost a third of the speed. No shared memory, since wasmtime has no wasi-threads to use it with.
+pub fn build(options: &Options) -> Config {
     let mut config = Config::new();
     config
         // wasm backtraces walk frame pointers; without .eh_frame nothing is registered at load time.
         .native_unwind_info(false)
-        .max_wasm_stack(WASM_STACK)
-        .async_stack_size(FIBER_STACK);
+        .max_wasm_stack(options.stack)
+        .async_stack_size(options.stack + HOST_STACK)
+        .consume_fuel(options.code.fuel)
+        .epoch_interruption(options.code.tick)
+        .coredump_on_trap(options.coredump.is_some());
+    for (feature, on) in &options.code.features {
+        FEATURES[*feature].1(&mut config, *on);
+    }
     config
 }

@@ -6,6 +6,7 @@
 //! so a mistake here costs a refused file and not a wrong run.
 
 use crate::config::REVISION;
+use crate::options::{Code, FEATURES};
 
 const LOCK_FILE: &[u8] = include_bytes!("../../Cargo.lock");
 
@@ -44,9 +45,13 @@ fn cpu_features() -> Vec<(&'static str, bool)> {
     Vec::new()
 }
 
-pub fn cache_key() -> u64 {
+pub fn cache_key(code: &Code) -> u64 {
     let mut hash = fnv1a(CRATES, std::env::consts::ARCH.as_bytes());
     hash = fnv1a(hash, &REVISION.to_le_bytes());
+    hash = fnv1a(hash, &[u8::from(code.fuel), u8::from(code.tick)]);
+    for (feature, on) in &code.features {
+        hash = fnv1a(fnv1a(hash, FEATURES[*feature].0.as_bytes()), &[u8::from(*on)]);
+    }
     for (name, present) in cpu_features() {
         hash = fnv1a(fnv1a(hash, name.as_bytes()), &[u8::from(present)]);
     }
@@ -65,7 +70,14 @@ mod tests {
 
     #[test]
     fn key_is_stable_and_not_empty() {
-        assert_ne!(super::cache_key(), super::BASIS);
-        assert_eq!(super::cache_key(), super::cache_key());
+        let plain = super::Code::default();
+        assert_ne!(super::cache_key(&plain), super::BASIS);
+        assert_eq!(super::cache_key(&plain), super::cache_key(&plain));
+        let counted = super::Code { fuel: true, ..plain.clone() };
+        assert_ne!(super::cache_key(&counted), super::cache_key(&plain));
+        let other = super::Code { features: vec![(0, true)], ..plain.clone() };
+        let off = super::Code { features: vec![(0, false)], ..plain.clone() };
+        assert_ne!(super::cache_key(&other), super::cache_key(&plain));
+        assert_ne!(super::cache_key(&other), super::cache_key(&off));
     }
 }

@@ -18,6 +18,7 @@ pub const ERR_NOT_FOUND: c_int = 2;
 pub const ERR_TRAP: c_int = 3;
 pub const ERR_UNSUPPORTED: c_int = 4;
 pub const ERR_SYSTEM: c_int = 5;
+pub const ERR_THREADS: c_int = 6;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -69,8 +70,10 @@ pub struct Guest {
     pub listen_fd: c_int,
     pub memory_limit: u64,
     pub config: *const Config,
+    pub listen: Option<Listen>,
 }
 
+pub type Listen = unsafe extern "C" fn(*const Guest, *mut Error) -> c_int;
 pub type Prepare = unsafe extern "C" fn(*const Config, *mut Error) -> c_int;
 pub type Compile = unsafe extern "C" fn(Bytes, c_int, *const Config, *mut Error) -> c_int;
 pub type Check = unsafe extern "C" fn(Bytes, *mut Error) -> c_int;

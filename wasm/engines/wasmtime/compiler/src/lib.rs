@@ -14,8 +14,8 @@ use wasmtime::{Engine, Module};
 /// Threads of the compile process at most; each costs memory within the same limit.
 const THREADS: usize = 4;
 
-fn engine(parallel: bool) -> Outcome<Engine> {
-    let mut config = config::common();
+fn engine(options: &Options, parallel: bool) -> Outcome<Engine> {
+    let mut config = config::build(options);
     config.parallel_compilation(parallel);
     Engine::new(&config)
         .map_err(|e| Failure::caused(raw::ERR_SYSTEM, "start wasmtime's compiler", &e))
@@ -63,9 +63,36 @@ fn is_component(binary: &[u8]) -> bool {
     wasmparser::Parser::is_component(binary)
 }
 
-fn artifact(input: &[u8], parallel: bool) -> Outcome<Vec<u8>> {
+/// wasi-threads were removed from wasmtime; the host asks an engine that has them, if one is installed.
+fn elsewhere(binary: &[u8]) -> Outcome<()> {
+    if is_component(binary) {
+        return Ok(());
+    }
+    for payload in wasmparser::Parser::new(0).parse_all(binary) {
+        match payload {
+            Ok(wasmparser::Payload::ImportSection(section)) => {
+                for import in section.into_imports().flatten() {
+                    if import.module == "wasi" && import.name == "thread-spawn" {
+                        return Err(Failure::new(
+                            raw::ERR_THREADS,
+                            "the module wants wasi-threads, which wasmtime does not have",
+                        ));
+                    }
+                }
+                return Ok(());
+            }
+            // What is wrong with it is the compiler's to say.
+            Err(_) | Ok(wasmparser::Payload::CodeSectionStart { .. }) => return Ok(()),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn artifact(input: &[u8], options: &Options, parallel: bool) -> Outcome<Vec<u8>> {
     let binary = binary(input)?;
-    let engine = engine(parallel)?;
+    elsewhere(&binary)?;
+    let engine = engine(options, parallel)?;
     if is_component(&binary) {
         engine.precompile_component(&binary).map_err(invalid)
     } else {
@@ -83,7 +110,7 @@ fn is_valid(input: &[u8]) -> Outcome<()> {
         let mut validator = wasmparser::Validator::new_with_features(features);
         validator.validate_all(&binary).map(|_| ()).map_err(|e| Failure::invalid(e.to_string()))
     } else {
-        Module::validate(&engine(false)?, &binary).map_err(invalid)
+        Module::validate(&engine(&Options::default(), false)?, &binary).map_err(invalid)
     }
 }
 
@@ -122,8 +149,8 @@ unsafe extern "C" fn compile(
     unsafe {
         guard(error, || {
             error::keep_panics_quiet();
-            Options::read(options)?;
-            write_all(out_fd, &artifact(input.as_slice(), start_threads())?)
+            let options = Options::read(options)?;
+            write_all(out_fd, &artifact(input.as_slice(), &options, start_threads())?)
         })
     }
 }
@@ -151,8 +178,9 @@ extern "C" fn capabilities() -> u32 {
     raw::CAP_MODULES | raw::CAP_COMPONENTS | raw::CAP_WAT | raw::CAP_COMPILE
 }
 
-unsafe extern "C" fn cache_key(_: *const raw::Config) -> u64 {
-    amphora_abi::key::cache_key()
+unsafe extern "C" fn cache_key(options: *const raw::Config) -> u64 {
+    let code = unsafe { Options::read(options) }.map(|options| options.code);
+    amphora_abi::key::cache_key(&code.unwrap_or_default())
 }
 
 static TABLE: raw::Engine = raw::Engine {
@@ -229,11 +257,19 @@ mod tests {
     }
 
     #[test]
+    fn threads_are_another_engines() {
+        let text = br#"(import "wasi" "thread-spawn" (func (param i32) (result i32)))"#;
+        let failure = artifact(text, &Options::default(), false).unwrap_err();
+        assert_eq!(failure.code, raw::ERR_THREADS);
+    }
+
+    #[test]
     fn modules_and_components_become_their_kind_of_artifact() {
         use wasmtime::Precompiled::{Component, Module};
-        let module = artifact(b"(module (func (export \"_start\")))", false).unwrap();
+        let plain = Options::default();
+        let module = artifact(b"(module (func (export \"_start\")))", &plain, false).unwrap();
         assert!(matches!(Engine::detect_precompiled(&module), Some(Module)));
-        let component = artifact(b"(component)", false).unwrap();
+        let component = artifact(b"(component)", &plain, false).unwrap();
         assert!(matches!(Engine::detect_precompiled(&component), Some(Component)));
     }
 }

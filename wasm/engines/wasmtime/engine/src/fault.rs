@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Traps: the signal handlers that notice them, and the report for the guest's stderr.
 
+use crate::guest::Guest;
 use amphora_abi::{Failure, error::one_line, raw};
 use std::ffi::c_int;
 use std::fmt::Write;
-use wasmtime::{Trap, WasmBacktrace};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use wasmtime::{Store, Trap, WasmBacktrace, WasmCoreDump};
 use wasmtime_wasi::I32Exit;
 
 /// Out-of-bounds accesses, divisions by zero and `unreachable` arrive as signals. wasmtime installs
@@ -42,13 +45,39 @@ pub fn verdict(
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return Ok(exit.0);
     }
-    let reason = reason(error);
-    let mut report = format!("amphora-wasm: {reason}\n");
+    tell(error, guest_stderr, backtrace);
+    Err(Failure::new(raw::ERR_TRAP, reason(error)))
+}
+
+/// The report itself.
+pub fn tell(error: &wasmtime::Error, guest_stderr: c_int, backtrace: bool) {
+    let mut report = format!("amphora-wasm: {}\n", reason(error));
     if backtrace {
         frames(error, &mut report);
     }
     write_all(guest_stderr, report.as_bytes());
-    Err(Failure::new(raw::ERR_TRAP, reason))
+}
+
+/// Option `coredump`: memory, globals and frames of the trapped guest, in the format of
+/// tool-conventions' Coredump.md, to a new file in the container; `suffix` keeps those of several
+/// requests apart. That it cannot be written is told and changes nothing.
+pub fn dump<T: 'static>(error: &wasmtime::Error, store: &mut Store<T>, guest: &Guest, suffix: &str) {
+    let Some(path) = &guest.options.coredump else { return };
+    let Some(dump) = error.downcast_ref::<WasmCoreDump>() else { return };
+    let path = format!("{path}{suffix}");
+    let name = guest.args.first().map_or("guest", String::as_str);
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&path)
+        .and_then(|mut file| io::Write::write_all(&mut file, &dump.serialize(store, name)));
+    let text = match written {
+        Ok(()) => format!("amphora-wasm: coredump written to {path}\n"),
+        Err(error) => format!("amphora-wasm: coredump {path}: {error}\n"),
+    };
+    write_all(guest.stdio[2], text.as_bytes());
 }
 
 /// The trap itself where there is one; else every cause but the backtrace's own lines.
@@ -57,7 +86,8 @@ pub fn reason(error: &wasmtime::Error) -> String {
         return one_line(&trap.to_string());
     }
     let causes = error.chain().map(|cause| cause.to_string());
-    let told: Vec<String> = causes.filter(|text| !text.contains("wasm backtrace:")).collect();
+    let dumps = |text: &String| text.contains("wasm backtrace:") || text.contains("core dump");
+    let told: Vec<String> = causes.filter(|text| !dumps(text)).collect();
     one_line(&told.join(": "))
 }
 

@@ -51,6 +51,27 @@ impl Guest {
     }
 }
 
+/// The host makes the container's listening socket, at the address it was told; `run` then finds it in
+/// `listen_fd`.
+///
+/// # Safety
+/// As `engine.h` describes `amphora_guest`.
+pub unsafe fn listen(guest: *const raw::Guest) -> Outcome<()> {
+    let given = unsafe { &*guest };
+    if given.listen_fd >= 0 {
+        return Ok(());
+    }
+    let none = "the component serves HTTP, but no listening socket was given";
+    let Some(listen) = given.listen else { return Err(Failure::invalid(none)) };
+    let mut text = [0 as std::ffi::c_char; 400];
+    let mut error = raw::Error { text: text.as_mut_ptr(), capacity: text.len() };
+    if unsafe { listen(guest, &mut error) } >= 0 {
+        return Ok(());
+    }
+    let text = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy();
+    Err(Failure::system(text))
+}
+
 /// A variable without `=` is given to the guest as an empty one: WASI has no other.
 fn pair(entry: String) -> (String, String) {
     match entry.split_once('=') {

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! wasi:http/incoming-handler: HTTP/1.1 and HTTP/2 without TLS on the listening socket the host gives,
-//! a fresh instance for every request. A request ends in an error status and the guest's stderr says
-//! why; only the socket itself failing ends the server.
+//! a fresh instance for every request, a thread for every CPU. A request ends in an error status and the
+//! guest's stderr says why; only the socket itself failing ends the server.
 
 use crate::artifact::duplicate;
 use crate::component::{self, State};
-use crate::fault;
 use crate::guest::Guest;
 use crate::limits::Budget;
+use crate::{fault, wasi};
 use amphora_abi::{Failure, Outcome};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::convert::Infallible;
 use std::ffi::c_int;
 use std::future::poll_fn;
@@ -21,12 +22,13 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot, watch};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::io::TokioIo;
@@ -38,13 +40,21 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 const CONNECTIONS: usize = 1024;
 /// What begins an HTTP/2 connection whose client knows in advance that we speak it.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+/// For a request's head, and for the next request of a connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Whether the client of an HTTP/2 connection is still there.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const STREAMS: u32 = 200;
 /// A descriptor or memory shortage passes when a connection ends; until then accept is not retried
 /// at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const MAX_THREADS: usize = 16;
 
 /// An eventfd while a server runs, else -1.
 static DRAIN: AtomicI32 = AtomicI32::new(-1);
+
+/// The signal that asked the server to end.
+static ASKED: AtomicI32 = AtomicI32::new(0);
 
 /// Called in a signal handler. A server stops accepting and ends when its requests have ended; any
 /// other guest knows nothing of signals, so that the process ends as the signal alone would end it.
@@ -55,6 +65,7 @@ pub extern "C" fn interrupt(signal: c_int) {
         if drain < 0 {
             libc::_exit(128 + signal);
         }
+        ASKED.store(signal, SeqCst);
         let one = 1u64;
         libc::write(drain, (&raw const one).cast(), size_of::<u64>());
     }
@@ -65,6 +76,8 @@ struct Server {
     guest: Guest,
     budget: Budget,
     connections: Semaphore,
+    instances: Arc<Semaphore>,
+    requests: AtomicU64,
 }
 
 enum First<A, B> {
@@ -84,26 +97,40 @@ async fn first<A: Future, B: Future>(a: A, b: B) -> First<A::Output, B::Output> 
     .await
 }
 
-/// Tasks of one thread; hyper's HTTP/2 wants to be told how to start them.
-#[derive(Clone)]
-struct Spawn;
-
-impl<F> hyper::rt::Executor<F> for Spawn
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::spawn(future);
+/// One thread where there is one CPU, or where no other can be had (RLIMIT_NPROC, the cgroup's pids.max).
+fn runtime(wanted: usize) -> Outcome<Runtime> {
+    let cpus = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let threads = if wanted == 0 { cpus.min(MAX_THREADS) } else { wanted };
+    // tokio panics when it gets no thread.
+    let can = |_| std::thread::Builder::new().spawn(|| ()).is_ok_and(|thread| thread.join().is_ok());
+    if threads < 2 || !(0..threads).all(can) {
+        return wasi::runtime();
     }
+    let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    runtime.map_err(|error| Failure::io("start the event loop", &error))
 }
 
-pub async fn serve(handler: ProxyPre<State>, guest: Guest, budget: Budget) -> Outcome<c_int> {
+pub fn run(handler: ProxyPre<State>, guest: Guest, budget: Budget) -> Outcome<c_int> {
+    let runtime = runtime(guest.options.http.threads)?;
+    let code = runtime.block_on(serve(handler, guest, budget));
+    // A request that would not end does not hold up the end.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(handler: ProxyPre<State>, guest: Guest, budget: Budget) -> Outcome<c_int> {
     let fail = |error: io::Error| Failure::io("serve HTTP", &error);
     let listener = listener(guest.listen_fd).map_err(fail)?;
     let drain = eventfd().map_err(fail)?;
-    let connections = Semaphore::new(CONNECTIONS);
-    let server = Arc::new(Server { handler, guest, budget, connections });
+    let time = guest.options.http.drain;
+    let server = Arc::new(Server {
+        handler,
+        budget,
+        connections: Semaphore::new(CONNECTIONS),
+        instances: Arc::new(Semaphore::new(guest.options.http.instances as usize)),
+        requests: AtomicU64::new(0),
+        guest,
+    });
     let (stop, stopping) = watch::channel(false);
     loop {
         match first(drain.readable(), accept(&server, &listener)).await {
@@ -117,8 +144,14 @@ pub async fn serve(handler: ProxyPre<State>, guest: Guest, budget: Budget) -> Ou
     drop(listener);
     let _ = stop.send(true);
     drop(stopping);
-    stop.closed().await;
-    Ok(0)
+    match tokio::time::timeout(time, stop.closed()).await {
+        Ok(()) => Ok(0),
+        Err(_) => {
+            let text = format!("amphora-wasm: requests still run after {} s\n", time.as_secs());
+            fault::write_all(server.guest.stdio[2], text.as_bytes());
+            Ok(128 + ASKED.load(SeqCst))
+        }
+    }
 }
 
 async fn accept(server: &Server, listener: &TcpListener) -> io::Result<TcpStream> {
@@ -159,11 +192,18 @@ async fn connection(server: Arc<Server>, stream: TcpStream, mut stopping: watch:
     let service = service_fn(|request| answer(server.clone(), request));
     let io = TokioIo::new(stream);
     if http2 {
-        let served = hyper::server::conn::http2::Builder::new(Spawn).serve_connection(io, service);
+        let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_EVERY)
+            .max_concurrent_streams(STREAMS)
+            .serve_connection(io, service);
         let mut served = pin!(served);
         drive(served.as_mut(), &mut stopping, |served| served.graceful_shutdown()).await;
     } else {
-        let served = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
+        let served = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(io, service);
         let mut served = pin!(served);
         drive(served.as_mut(), &mut stopping, |served| served.graceful_shutdown()).await;
     }
@@ -200,19 +240,63 @@ async fn speaks_http2(stream: &TcpStream) -> bool {
     tokio::time::timeout(HEADER_TIMEOUT, look).await.unwrap_or(false)
 }
 
+/// What a client is told when the guest gives no answer, and what the guest's stderr is told.
+struct Refusal {
+    status: StatusCode,
+    text: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, text: impl Into<String>) -> Refusal {
+        Refusal { status, text: text.into() }
+    }
+    fn broken(text: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    }
+}
+
 async fn answer(
     server: Arc<Server>,
     request: Request<Incoming>,
 ) -> Result<Response<HyperOutgoingBody>, Infallible> {
     let stderr = server.guest.stdio[2];
-    match handle(server, request).await {
+    let number = server.requests.fetch_add(1, Relaxed);
+    match in_time(server, request, number).await {
         Ok(response) => Ok(response),
-        Err(text) => {
-            fault::write_all(stderr, format!("amphora-wasm: {text}\n").as_bytes());
+        Err(refusal) => {
+            if !refusal.text.is_empty() {
+                let line = format!("amphora-wasm: request {number}: {}\n", refusal.text);
+                fault::write_all(stderr, line.as_bytes());
+            }
             let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync();
             let mut response = Response::new(body);
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            *response.status_mut() = refusal.status;
             Ok(response)
+        }
+    }
+}
+
+async fn in_time(
+    server: Arc<Server>,
+    request: Request<Incoming>,
+    number: u64,
+) -> Result<Response<HyperOutgoingBody>, Refusal> {
+    let Some(time) = server.guest.options.http.timeout else {
+        return handle(server, request, number).await;
+    };
+    tokio::time::timeout(time, handle(server, request, number)).await.unwrap_or_else(|_| {
+        let text = format!("no response within {} s", time.as_secs());
+        Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, text))
+    })
+}
+
+/// Ends its task when it is dropped, unless it was let go.
+struct Task<T>(Option<tokio::task::JoinHandle<T>>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
         }
     }
 }
@@ -221,27 +305,48 @@ async fn answer(
 async fn handle(
     server: Arc<Server>,
     request: Request<Incoming>,
-) -> Result<Response<HyperOutgoingBody>, String> {
-    let text = |error: wasmtime::Error| fault::reason(&error);
+    number: u64,
+) -> Result<Response<HyperOutgoingBody>, Refusal> {
+    let broken = |error: wasmtime::Error| Refusal::broken(fault::reason(&error));
+    let place = server.instances.clone().acquire_owned().await;
+    let place = place.map_err(|error| Refusal::broken(error.to_string()))?;
     let engine = server.handler.engine();
-    let mut store =
-        component::store(engine, &server.guest, &server.budget).map_err(|failure| failure.text)?;
+    let mut store = component::store(engine, &server.guest, &server.budget, Some(number))
+        .map_err(|failure| Refusal::broken(failure.text))?;
     let (sender, receiver) = oneshot::channel();
-    let request =
-        store.data_mut().http().new_incoming_request(Scheme::Http, request).map_err(text)?;
-    let out = store.data_mut().http().new_response_outparam(sender).map_err(text)?;
+    // A request that is none to the guest: HTTP/1.0 without a host.
+    let request = store.data_mut().http().new_incoming_request(Scheme::Http, request);
+    let request = request
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, fault::reason(&error)))?;
+    let out = store.data_mut().http().new_response_outparam(sender).map_err(broken)?;
     let running = server.clone();
     let task = tokio::spawn(async move {
-        let proxy = running.handler.instantiate_async(&mut store).await?;
-        proxy.wasi_http_incoming_handler().call_handle(&mut store, request, out).await
+        let _place = place;
+        let called = async {
+            let proxy = running.handler.instantiate_async(&mut store).await?;
+            proxy.wasi_http_incoming_handler().call_handle(&mut store, request, out).await
+        };
+        let called: wasmtime::Result<()> = called.await;
+        if let Err(error) = &called {
+            fault::dump(error, &mut store, &running.guest, &format!(".{number}"));
+            if fault::is_trap(error) {
+                fault::tell(error, running.guest.stdio[2], running.guest.options.backtrace);
+                return Err(String::new());
+            }
+        }
+        called.map_err(|error| fault::reason(&error))
     });
+    let mut task = Task(Some(task));
     match receiver.await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(code)) => Err(format!("the guest answered with an error: {code:?}")),
-        Err(_) => match task.await {
-            Ok(Ok(())) => Err("the guest ended without a response".into()),
-            Ok(Err(error)) => Err(fault::reason(&error)),
-            Err(error) => Err(format!("request: {error}")),
+        Ok(Ok(response)) => {
+            drop(task.0.take());
+            Ok(response)
+        }
+        Ok(Err(code)) => Err(Refusal::broken(format!("the guest answered with an error: {code:?}"))),
+        Err(_) => match task.0.take().ok_or_else(|| Refusal::broken("no task"))?.await {
+            Ok(Ok(())) => Err(Refusal::broken("the guest ended without a response")),
+            Ok(Err(text)) => Err(Refusal::broken(text)),
+            Err(error) => Err(Refusal::broken(error.to_string())),
         },
     }
 }

@@ -3,11 +3,12 @@
 
 use crate::guest::Guest;
 use crate::limits::{Budget, Limits};
-use crate::{Prepared, fault, preopen, wasi};
+use crate::{Prepared, call, fault, preopen, wasi};
 use amphora_abi::{Failure, Outcome, raw};
 use std::ffi::c_int;
 use wasmtime::{
-    Engine, ExternType, InstancePre, Linker, Module, Store, UnknownImportError, ValType,
+    Engine, ExternType, FuncType, Instance, InstancePre, Linker, Module, Store, UnknownImportError,
+    Val, ValType,
 };
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
@@ -20,10 +21,20 @@ pub struct State {
 pub struct Ready {
     instance: InstancePre<State>,
     entry: String,
-    /// The entry gives an i32, which is then the exit code.
-    gives_code: bool,
+    /// For an entry with parameters.
+    arguments: Vec<Val>,
+    gives: Gives,
     /// A reactor (a library, no `_start`) wants this called first.
     initialize: bool,
+}
+
+/// What an entry's results are for.
+enum Gives {
+    Nothing,
+    /// One i32 of an entry without parameters.
+    ExitCode,
+    /// Lines on stdout.
+    Values(usize),
 }
 
 /// The asynchronous functions on a current-thread runtime: the synchronous ones start threads.
@@ -47,10 +58,11 @@ pub fn load(prepared: &Prepared, module: &Module, guest: &Guest) -> Outcome<Read
     let instance =
         prepared.modules.instantiate_pre(module).map_err(|error| link_failure(&error))?;
     let entry = guest.entry.clone().unwrap_or_else(|| "_start".to_owned());
-    let gives_code = signature(module, &entry)?;
+    let function = function(module, &entry)?;
+    let (arguments, gives) = plan(&function, &entry, guest)?;
     let has = |name| matches!(module.get_export(name), Some(ExternType::Func(_)));
     let initialize = entry != "_initialize" && has("_initialize") && !has("_start");
-    Ok(Ready { instance, entry, gives_code, initialize })
+    Ok(Ready { instance, entry, arguments, gives, initialize })
 }
 
 fn link_failure(error: &wasmtime::Error) -> Failure {
@@ -64,23 +76,69 @@ fn link_failure(error: &wasmtime::Error) -> Failure {
     }
 }
 
-/// Whether the exported function gives an exit code.
-fn signature(module: &Module, entry: &str) -> Outcome<bool> {
-    let export = module.get_export(entry);
-    let Some(ExternType::Func(function)) = export else {
-        return Err(match export {
-            Some(_) => Failure::invalid(format!("export {entry} is not a function")),
-            None => Failure::not_found(format!("the module exports no function {entry}")),
-        });
-    };
-    let mut results = function.results();
-    match (function.params().len(), results.next(), results.next()) {
-        (0, None, None) => Ok(false),
-        (0, Some(ValType::I32), None) => Ok(true),
-        _ => Err(Failure::invalid(format!(
-            "export {entry} has type {function}; an entry takes nothing and gives nothing or an i32"
-        ))),
+fn function(module: &Module, entry: &str) -> Outcome<FuncType> {
+    match module.get_export(entry) {
+        Some(ExternType::Func(function)) => Ok(function),
+        Some(_) => Err(Failure::invalid(format!("export {entry} is not a function"))),
+        None => Err(Failure::not_found(format!("the module exports no function {entry}"))),
     }
+}
+
+fn plan(function: &FuncType, entry: &str, guest: &Guest) -> Outcome<(Vec<Val>, Gives)> {
+    let shape = format!("export {entry} of type {function}");
+    let kinds: Vec<ValType> = function.params().collect();
+    // A program's own entry is told its arguments by WASI and has none.
+    let is_start = guest.entry.is_none();
+    let numbers = kinds.iter().all(call::can_core) && function.results().all(|r| call::can_core(&r));
+    if !numbers || (is_start && !kinds.is_empty()) {
+        return Err(Failure::invalid(format!(
+            "{shape}: {}",
+            if is_start { "a program's entry takes nothing" } else { "only numbers can be given and shown" }
+        )));
+    }
+    let mut results = function.results();
+    let gives = match (kinds.len(), results.next(), results.next()) {
+        (_, None, _) => Gives::Nothing,
+        (0, Some(ValType::I32), None) => Gives::ExitCode,
+        _ => Gives::Values(function.results().len()),
+    };
+    if kinds.is_empty() {
+        return Ok((Vec::new(), gives));
+    }
+    let words = call::words(&guest.args, kinds.len(), &shape)?;
+    let values = words.iter().zip(&kinds).map(|(word, kind)| call::core_value(word, kind, &shape));
+    Ok((values.collect::<Outcome<_>>()?, gives))
+}
+
+async fn start(
+    instance: &Instance,
+    store: &mut Store<State>,
+    ready: &Ready,
+    guest: &Guest,
+) -> wasmtime::Result<c_int> {
+    if ready.initialize {
+        let initialize = instance.get_typed_func::<(), ()>(&mut *store, "_initialize")?;
+        initialize.call_async(&mut *store, ()).await?;
+    }
+    let entry = instance
+        .get_func(&mut *store, &ready.entry)
+        .ok_or_else(|| wasmtime::format_err!("export {} has gone", ready.entry))?;
+    let count = match ready.gives {
+        Gives::Nothing => 0,
+        Gives::ExitCode => 1,
+        Gives::Values(count) => count,
+    };
+    let mut results = vec![Val::I32(0); count];
+    entry.call_async(&mut *store, &ready.arguments, &mut results).await?;
+    match (&ready.gives, results.first()) {
+        (Gives::ExitCode, Some(Val::I32(code))) => return Ok(*code),
+        (Gives::Values(_), _) => {
+            let lines: String = results.iter().map(|value| call::show_core(value) + "\n").collect();
+            fault::write_all(guest.stdio[1], lines.as_bytes());
+        }
+        _ => {}
+    }
+    Ok(0)
 }
 
 pub fn run(prepared: &Prepared, ready: Ready, guest: &Guest) -> Outcome<c_int> {
@@ -90,31 +148,17 @@ pub fn run(prepared: &Prepared, ready: Ready, guest: &Guest) -> Outcome<c_int> {
     };
     let mut store = Store::new(&prepared.engine, state);
     store.limiter(|state| &mut state.limits);
-    wasi::runtime()?.block_on(async {
-        let instance = ready.instance.instantiate_async(&mut store).await;
-        let instance = match instance {
+    wasi::measure(&mut store, guest)?;
+    let ended = wasi::runtime()?.block_on(async {
+        let instance = match ready.instance.instantiate_async(&mut store).await {
             Ok(instance) => instance,
-            Err(error) if fault::is_trap(&error) => return verdict(&error, guest),
+            Err(error) if fault::is_trap(&error) => return Ok(Err(error)),
             Err(error) => return Err(Failure::caused(raw::ERR_SYSTEM, "instantiate", &error)),
         };
-        let called = async {
-            if ready.initialize {
-                let initialize = instance.get_typed_func::<(), ()>(&mut store, "_initialize")?;
-                initialize.call_async(&mut store, ()).await?;
-            }
-            if ready.gives_code {
-                let entry = instance.get_typed_func::<(), i32>(&mut store, &ready.entry)?;
-                entry.call_async(&mut store, ()).await
-            } else {
-                let entry = instance.get_typed_func::<(), ()>(&mut store, &ready.entry)?;
-                entry.call_async(&mut store, ()).await.map(|()| 0)
-            }
-        };
-        let called: wasmtime::Result<c_int> = called.await;
-        called.or_else(|error| verdict(&error, guest))
+        Ok(start(&instance, &mut store, &ready, guest).await)
+    })?;
+    ended.or_else(|error| {
+        fault::dump(&error, &mut store, guest, "");
+        fault::verdict(&error, guest.stdio[2], guest.options.backtrace)
     })
-}
-
-fn verdict(error: &wasmtime::Error, guest: &Guest) -> Outcome<c_int> {
-    fault::verdict(error, guest.stdio[2], guest.options.backtrace)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Directories by descriptor. wasmtime-wasi opens a preopened directory by path only, so the process
 //! steps into each one and gives it as ".": no name is resolved, nothing can be swapped underneath.
-//! The process has one thread and its working directory means nothing to the guest.
+//! The process's working directory means nothing to the guest; a server's threads take turns.
 //!
 //! Preview 1 of WASI has no working directory; a guest's libc makes one up from names and order, so
 //! both are kept as given. Tried: wasi-libc (C, Rust) drops a leading "/" and "./", takes the longest
@@ -13,6 +13,7 @@ use crate::guest::Preopen;
 use amphora_abi::{Failure, Outcome};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 fn enter(fd: RawFd) -> io::Result<()> {
@@ -31,10 +32,14 @@ fn here() -> io::Result<OwnedFd> {
     }
 }
 
+/// Held by who has moved the working directory.
+static MOVED: Mutex<()> = Mutex::new(());
+
 pub fn add(builder: &mut WasiCtxBuilder, preopens: &[Preopen]) -> Outcome<()> {
     if preopens.is_empty() {
         return Ok(());
     }
+    let _turn = MOVED.lock().unwrap_or_else(PoisonError::into_inner);
     let before = here().map_err(|error| Failure::io("open the working directory", &error))?;
     let added = preopens.iter().try_for_each(|one| {
         let fail = |text: String| Failure::system(format!("preopen {}: {text}", one.name));

@@ -3,7 +3,9 @@
 
 use crate::guest::Guest;
 use crate::{preopen, stdio};
-use amphora_abi::{Failure, Outcome};
+use amphora_abi::{Failure, Outcome, raw};
+use std::time::Duration;
+use wasmtime::{Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
 pub fn builder(guest: &Guest) -> Outcome<WasiCtxBuilder> {
@@ -35,4 +37,30 @@ pub fn builder(guest: &Guest) -> Outcome<WasiCtxBuilder> {
 pub fn runtime() -> Outcome<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     runtime.map_err(|error| Failure::io("start the event loop", &error))
+}
+
+/// Options `fuel` and `tick` of a new store.
+pub fn measure<T: 'static>(store: &mut Store<T>, guest: &Guest) -> Outcome<()> {
+    if let Some(fuel) = guest.options.fuel {
+        let set = store.set_fuel(fuel);
+        set.map_err(|error| Failure::caused(raw::ERR_SYSTEM, "give the guest its fuel", &error))?;
+    }
+    if guest.options.tick.is_some() {
+        store.epoch_deadline_async_yield_and_update(1);
+    }
+    Ok(())
+}
+
+/// With option `tick` a thread of its own says when a busy guest has to let others have its thread.
+pub fn start_ticking(engine: &Engine, tick: Option<Duration>) -> Outcome<()> {
+    let Some(tick) = tick else { return Ok(()) };
+    let engine = engine.clone();
+    let clock = move || {
+        loop {
+            std::thread::sleep(tick);
+            engine.increment_epoch();
+        }
+    };
+    let started = std::thread::Builder::new().stack_size(64 << 10).spawn(clock);
+    started.map(drop).map_err(|error| Failure::io("start the thread that ticks", &error))
 }
