@@ -108,7 +108,7 @@ TEST(Load, MissingEntry) {
 TEST(Load, WrongEntry) {
   const Result typed = run({.artifact = compile("(func (export \"_start\") (param i32))")});
   EXPECT_EQ(typed.load.code, AMPHORA_ERR_INVALID);
-  EXPECT_THAT(typed.load.text, StartsWith("export _start has type "));
+  EXPECT_THAT(typed.load.text, StartsWith("export _start of type "));
   const Result memory = run({.artifact = compile_guest("hello.wat"), .entry = "memory"});
   EXPECT_EQ(memory.load.code, AMPHORA_ERR_INVALID);
   EXPECT_EQ(memory.load.text, "export memory is not a function");

@@ -117,10 +117,10 @@ TEST(Guest, ComponentTraps) {
   EXPECT_EQ(result.run.text, "wasm trap: wasm `unreachable` instruction executed");
 }
 
-TEST(Guest, ComponentHasNoEntryToChoose) {
+TEST(Guest, ComponentWithoutTheNamedExport) {
   const Result result = run({.artifact = compile(component("0")), .entry = "other"});
-  EXPECT_EQ(result.load.code, AMPHORA_ERR_UNSUPPORTED);
-  EXPECT_EQ(result.load.text, "a component has no entry to choose, only modules have: other");
+  EXPECT_EQ(result.load.code, AMPHORA_ERR_NOT_FOUND);
+  EXPECT_EQ(result.load.text, "the component exports no function other");
 }
 
 }  // namespace

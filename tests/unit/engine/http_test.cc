@@ -60,6 +60,7 @@ std::string replaced(std::string text, std::string_view what, std::string_view w
 
 TEST_F(Http, AnswersAndDrains) {
   Job what = job(read_file(guests_path("http.wat")));
+  what.options = {"http-threads", "1"};
   what.meanwhile = [this](pid_t pid) {
     const int kept = connected();
     for (int i = 0; i < 3; i++) EXPECT_THAT(ask(kept), StartsWith("HTTP/1.1 202 "));
