@@ -49,7 +49,9 @@ struct Record {
   int64_t changed;   ///< ctime, nanoseconds
   int64_t verified;  ///< when the whole file was last read
   Digest digest;
+  char label[96];  ///< in words; cut
 };
+constexpr uint32_t kRecordVersion = 2;
 
 int64_t nanoseconds(const struct timespec& time) { return time.tv_sec * kSecond + time.tv_nsec; }
 
@@ -95,7 +97,7 @@ bool read_record(int dir, const std::string& key, Record* record) {
   const UniqueFd fd(::openat(dir, (key + ".rec").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!fd || ::read(fd.get(), record, sizeof *record) != sizeof *record) return false;
   const std::string_view named(record->key, ::strnlen(record->key, sizeof record->key));
-  return record->magic == kRecordMagic && record->version == 1 && named == key;
+  return record->magic == kRecordMagic && record->version == kRecordVersion && named == key;
 }
 
 /// Creates or replaces `name`. Unlike replace_file_at's, the temporary name is nobody else's: records
@@ -116,16 +118,17 @@ Result<void> replace(int dir, const std::string& name, std::string_view bytes) {
 }
 
 Result<void> write_record(int dir, const std::string& key, const struct stat& file,
-                          const Digest& digest) {
+                          const Digest& digest, std::string_view label) {
   Record record{};
   record.magic = kRecordMagic;
-  record.version = 1;
+  record.version = kRecordVersion;
   std::memcpy(record.key, key.data(), std::min(key.size(), sizeof record.key));
   record.size = static_cast<uint64_t>(file.st_size);
   record.inode = file.st_ino;
   record.changed = nanoseconds(file.st_ctim);
   record.verified = now();
   record.digest = digest;
+  label.copy(record.label, sizeof record.label - 1);
   return replace(dir, key + ".rec", {reinterpret_cast<const char*>(&record), sizeof record});
 }
 
@@ -264,7 +267,7 @@ UniqueFd Cache::find(const std::string& key) {
     }
     ++counts_.verified;
     // If it changed while we read, the change time differs from what is recorded here.
-    static_cast<void>(write_record(dir_.get(), key, file, record.digest));
+    static_cast<void>(write_record(dir_.get(), key, file, record.digest, record.label));
   }
   struct stat rec{};
   const std::string name = key + ".rec";
@@ -275,27 +278,29 @@ UniqueFd Cache::find(const std::string& key) {
   return copy_ ? in_memory(fd.get()) : std::move(fd);
 }
 
-Result<UniqueFd> Cache::get(const std::string& key, const Produce& produce) {
+Result<UniqueFd> Cache::get(const std::string& key, const Produce& produce,
+                            const std::string& label) {
   if (!dir_) return produce();
   if (UniqueFd found = find(key)) return found;
   const int64_t asked = now();
   {
     Lock lock(dir_.get(), key + ".lock", Lock::Wait::kNo);
-    if (lock.is_held()) return make(key, produce);
+    if (lock.is_held()) return make(key, produce, label);
   }
   {
     const Lock lock(dir_.get(), key + ".lock", Lock::Wait::kYes);
     const std::string failure = failure_since(dir_.get(), key, asked);
-    if (failure.empty()) return make(key, produce);
+    if (failure.empty()) return make(key, produce, label);
     if (UniqueFd found = find(key)) return found;
     if (failure[0] == kOfTheModule) return fail(Errc::kInvalid, failure.substr(1));
     if (failure[0] == kUnsupportedModule) return fail(Errc::kUnsupported, failure.substr(1));
   }
-  return make_beside(key, produce);
+  return make_beside(key, produce, label);
 }
 
 /// With KEY.lock held.
-Result<UniqueFd> Cache::make(const std::string& key, const Produce& produce) {
+Result<UniqueFd> Cache::make(const std::string& key, const Produce& produce,
+                             const std::string& label) {
   if (UniqueFd found = find(key)) return found;
   ++counts_.made;
   auto artifact = produce();
@@ -303,29 +308,30 @@ Result<UniqueFd> Cache::make(const std::string& key, const Produce& produce) {
     record_failure(dir_.get(), key, artifact.error());
     return artifact;
   }
-  return keep(key, std::move(*artifact));
+  return keep(key, std::move(*artifact), label);
 }
 
 /// Another's limits were too small for it; ours may not be, and others wait for theirs.
-Result<UniqueFd> Cache::make_beside(const std::string& key, const Produce& produce) {
+Result<UniqueFd> Cache::make_beside(const std::string& key, const Produce& produce,
+                                    const std::string& label) {
   ++counts_.made;
   TRY_ASSIGN(UniqueFd artifact, produce());
   const Lock lock(dir_.get(), key + ".lock", Lock::Wait::kNo);
   if (!lock.is_held()) return artifact;
   if (UniqueFd found = find(key)) return found;
-  return keep(key, std::move(artifact));
+  return keep(key, std::move(artifact), label);
 }
 
 /// A full or read-only file system costs the next start a compile, and this one nothing.
-UniqueFd Cache::keep(const std::string& key, UniqueFd artifact) {
-  if (!publish(key, artifact.get())) return artifact;
+UniqueFd Cache::keep(const std::string& key, UniqueFd artifact, const std::string& label) {
+  if (!publish(key, artifact.get(), label)) return artifact;
   ::unlinkat(dir_.get(), (key + ".fail").c_str(), 0);
   shrink(key);
   UniqueFd found = find(key);
   return found ? std::move(found) : std::move(artifact);
 }
 
-Result<void> Cache::publish(const std::string& key, int artifact) {
+Result<void> Cache::publish(const std::string& key, int artifact, const std::string& label) {
   TRY_ASSIGN(const Digest digest, digest_of(artifact));
   const std::string temporary = "tmp." + key;  // KEY.lock is held
   ::unlinkat(dir_.get(), temporary.c_str(), 0);
@@ -342,7 +348,7 @@ Result<void> Cache::publish(const std::string& key, int artifact) {
     }
     struct stat st{};
     if (::fstat(file.get(), &st) != 0) return fail_errno(errno, "stat an artifact");
-    return write_record(dir_.get(), key, st, digest);
+    return write_record(dir_.get(), key, st, digest, label);
   }();
   if (!written) ::unlinkat(dir_.get(), temporary.c_str(), 0);
   return written;
@@ -355,7 +361,7 @@ void Cache::remove(const std::string& key) {
 
 /// Removes the least recently used until the rest fits, and what a crash has left.
 void Cache::shrink(const std::string& keep) {
-  struct Entry {
+  struct Kept {
     std::string key;
     int64_t used;
     uint64_t size;
@@ -364,19 +370,20 @@ void Cache::shrink(const std::string& keep) {
   DIR* directory = list ? ::fdopendir(list.get()) : nullptr;
   if (directory == nullptr) return;
   list.release();
-  std::vector<Entry> entries;
+  std::vector<Kept> entries;
   uint64_t total = 0;
   const int64_t present = now();
   while (const dirent* entry = ::readdir(directory)) {
     const std::string name = entry->d_name;
     struct stat file{};
     if (::fstatat(dir_.get(), name.c_str(), &file, AT_SYMLINK_NOFOLLOW) != 0) continue;
-    const bool passing = name.starts_with("tmp.") || name.ends_with(".fail");
+    const bool passing =
+        name.starts_with("tmp.") || name.ends_with(".fail") || name.starts_with("threads-");
     if (passing && nanoseconds(file.st_ctim) + kStale < present) {
       ::unlinkat(dir_.get(), name.c_str(), 0);
     }
     if (!name.ends_with(".art")) continue;
-    Entry found{name.substr(0, name.size() - 4), 0, static_cast<uint64_t>(file.st_size)};
+    Kept found{name.substr(0, name.size() - 4), 0, static_cast<uint64_t>(file.st_size)};
     struct stat record{};
     if (::fstatat(dir_.get(), (found.key + ".rec").c_str(), &record, AT_SYMLINK_NOFOLLOW) == 0) {
       found.used = nanoseconds(record.st_mtim);
@@ -386,14 +393,39 @@ void Cache::shrink(const std::string& keep) {
   }
   ::closedir(directory);
   std::sort(entries.begin(), entries.end(),
-            [](const Entry& a, const Entry& b) { return a.used < b.used; });
-  for (const Entry& entry : entries) {
+            [](const Kept& a, const Kept& b) { return a.used < b.used; });
+  for (const Kept& entry : entries) {
     if (total <= max_bytes_) return;
     if (entry.key == keep) continue;
     remove(entry.key);
     total -= entry.size;
     ++counts_.removed;
   }
+}
+
+std::vector<Cache::Entry> Cache::entries() {
+  std::vector<Entry> found;
+  UniqueFd list(dir_ ? ::openat(dir_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1);
+  DIR* directory = list ? ::fdopendir(list.get()) : nullptr;
+  if (directory == nullptr) return found;
+  list.release();
+  while (const dirent* entry = ::readdir(directory)) {
+    const std::string_view name = entry->d_name;
+    Record record;
+    struct stat file{};
+    if (!name.ends_with(".rec")) continue;
+    const std::string key(name.substr(0, name.size() - 4));
+    if (!read_record(dir_.get(), key, &record) ||
+        ::fstatat(dir_.get(), entry->d_name, &file, AT_SYMLINK_NOFOLLOW) != 0) {
+      continue;
+    }
+    found.push_back({key, std::string(record.label, ::strnlen(record.label, sizeof record.label)),
+                     record.size, file.st_mtim.tv_sec});
+  }
+  ::closedir(directory);
+  std::sort(found.begin(), found.end(),
+            [](const Entry& a, const Entry& b) { return a.used > b.used; });
+  return found;
 }
 
 std::string Cache::note(const std::string& name) {

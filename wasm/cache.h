@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
@@ -35,7 +36,19 @@ class Cache {
   /// it. When that one fails, those who waited fail alike if it was the module's fault (kInvalid,
   /// kUnsupported), and else (its memory, its time) each makes its own at once: nobody waits for more
   /// than one other. What cannot be stored is returned as it was made.
-  Result<UniqueFd> get(const std::string& key, const Produce& produce);
+  /// `label` says in words what it is, for entries().
+  Result<UniqueFd> get(const std::string& key, const Produce& produce,
+                       const std::string& label = "");
+
+  struct Entry {
+    std::string key, label;
+    uint64_t size = 0;
+    int64_t used = 0;  ///< seconds since 1970, as exact as "least recently used" is
+  };
+  /// All artifacts, the most recently used first.
+  std::vector<Entry> entries();
+  /// Takes one away; containers that run from it go on.
+  void remove(const std::string& key);
 
   /// Small facts beside the artifacts (up to 4 KiB), by name; empty when absent.
   std::string note(const std::string& name);
@@ -60,12 +73,12 @@ class Cache {
         read_dir_(std::move(read_dir)),
         copy_(copy),
         max_bytes_(max_bytes) {}
-  Result<UniqueFd> make(const std::string& key, const Produce& produce);
-  Result<UniqueFd> make_beside(const std::string& key, const Produce& produce);
-  UniqueFd keep(const std::string& key, UniqueFd artifact);
-  Result<void> publish(const std::string& key, int artifact);
+  Result<UniqueFd> make(const std::string& key, const Produce& produce, const std::string& label);
+  Result<UniqueFd> make_beside(const std::string& key, const Produce& produce,
+                               const std::string& label);
+  UniqueFd keep(const std::string& key, UniqueFd artifact, const std::string& label);
+  Result<void> publish(const std::string& key, int artifact, const std::string& label);
   void shrink(const std::string& keep);
-  void remove(const std::string& key);
 
   const std::string problem_;
   const UniqueFd dir_;  ///< -1: off

@@ -180,6 +180,7 @@ Errc class_of(int code) {
     case AMPHORA_ERR_NOT_FOUND:
       return Errc::kInvalid;
     case AMPHORA_ERR_UNSUPPORTED:
+    case AMPHORA_ERR_THREADS:
       return Errc::kUnsupported;
     case AMPHORA_ERR_SYSTEM:
       return Errc::kSystem;

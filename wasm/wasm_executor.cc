@@ -46,6 +46,23 @@ std::string key_of(const Identity& identity, const wasm::Digest& module) {
   return wasm::to_hex(hash.finish());
 }
 
+bool wants_threads(const Error& error) {
+  return error.code() == Errc::kUnsupported &&
+         error.what().find(kWantsThreads) != std::string::npos;
+}
+
+std::string threads_note(const std::string& key) { return "threads-" + key.substr(0, 32); }
+
+/// For whoever looks into the cache; paths of different images may be alike.
+std::string label_of(const Identity& identity, const wasm::GuestOptions& options,
+                     const detect::Verdict& verdict) {
+  std::string label = std::string(identity.engine) + " " + identity.version + " " + verdict.path;
+  for (size_t i = 0; i + 1 < options.engine_options.size(); i += 2) {
+    label += " " + options.engine_options[i] + "=" + options.engine_options[i + 1];
+  }
+  return label;
+}
+
 Result<void> check_kind(const Identity& identity, const detect::Verdict& verdict) {
   uint32_t wanted = AMPHORA_CAP_MODULES;
   if (verdict.kind == detect::Kind::kWasmComponent) wanted = AMPHORA_CAP_COMPONENTS;
@@ -116,7 +133,12 @@ Result<UniqueFd> WasmExecutor::artifact(const ExecContext& context,
   const int module = verdict.module.get();
   if (options.use_cache) {
     TRY_ASSIGN(const wasm::Digest digest, wasm::digest_module(module));
-    if (UniqueFd found = cache().find(key_of(identity, digest))) return found;
+    const std::string key = key_of(identity, digest);
+    if (UniqueFd found = cache().find(key)) return found;
+    // Asked before, so that such a module does not start a compiler each time that will not take it.
+    if (const std::string refused = cache().note(threads_note(key)); !refused.empty()) {
+      return fail(Errc::kUnsupported, refused);
+    }
   }
   TRY_ASSIGN(const wasm::FrozenModule frozen, wasm::freeze_module(module));
   const auto compile = [&] {
@@ -131,7 +153,13 @@ Result<UniqueFd> WasmExecutor::artifact(const ExecContext& context,
     request.always_inside = options.always_inside;
     return compiler_.compile(request);
   };
-  return options.use_cache ? cache().get(key_of(identity, frozen.digest), compile) : compile();
+  if (!options.use_cache) return compile();
+  const std::string key = key_of(identity, frozen.digest);
+  auto made = cache().get(key, compile, label_of(identity, options, verdict));
+  if (!made && wants_threads(made.error())) {
+    cache().set_note(threads_note(key), made.error().what());
+  }
+  return made;
 }
 
 bool WasmExecutor::is_installed(const std::string& engine) {
@@ -156,16 +184,23 @@ Result<WasmExecutor::Ready> WasmExecutor::prepare(const ExecContext& context,
   const std::string& chosen = options.engine.empty() ? options_.engine : options.engine;
   const std::string engine = engine_or_default(chosen);
   auto ready = prepare_on(engine, context, options, verdict);
-  if (ready || engine != kDefaultEngine || ready.error().code() != Errc::kUnsupported ||
-      ready.error().what().find(kWantsThreads) == std::string::npos) {
-    return ready;
-  }
+  if (ready || engine != kDefaultEngine || !wants_threads(ready.error())) return ready;
   const std::string other(kThreadsEngine);
   if (chosen.empty() && is_installed(other)) return prepare_on(other, context, options, verdict);
   return fail(Errc::kUnsupported,
               ready.error().what() + "; engine " + other +
                   (chosen.empty() ? " has them and is not installed"
                                   : " has them (annotation amphora.dev/engine: " + other + ")"));
+}
+
+Result<void> WasmExecutor::warm(const std::string& engine, const detect::Verdict& verdict) {
+  const oci::Spec spec{};
+  const std::string id;
+  wasm::GuestOptions options;
+  options.engine = engine;
+  const ExecContext context{id, spec, nullptr};
+  TRY(prepare(context, options, verdict));
+  return {};
 }
 
 uint64_t WasmExecutor::memory_of(const ExecContext& context, const wasm::GuestOptions& options) {

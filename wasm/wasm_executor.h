@@ -42,6 +42,9 @@ class WasmExecutor : public Executor {
   /// Opened at first use.
   wasm::Cache& cache();
   wasm::Zygote& zygote(const std::string& engine);
+  /// Compiles a module that no container has asked for yet, without limits but our own. `engine`: empty
+  /// for the one that fits.
+  Result<void> warm(const std::string& engine, const detect::Verdict& verdict);
 
  private:
   struct Ready {

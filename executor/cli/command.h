@@ -52,9 +52,9 @@ Result<int> verb(const Command& self, Context& context, Arguments words) {
 /// For verbs without options.
 struct NoOptions {};
 
-extern const Command kCheckpointCommand, kCreateCommand, kDeleteCommand, kDetectCommand,
-    kEventsCommand, kExecCommand, kFeaturesCommand, kKillCommand, kListCommand, kPauseCommand,
-    kPlanCommand, kPsCommand, kRestoreCommand, kResumeCommand, kRunCommand, kSpecCommand,
-    kStartCommand, kStateCommand, kUpdateCommand;
+extern const Command kCacheCommand, kCheckpointCommand, kCreateCommand, kDeleteCommand,
+    kDetectCommand, kEventsCommand, kExecCommand, kFeaturesCommand, kKillCommand, kListCommand,
+    kPauseCommand, kPlanCommand, kPsCommand, kRestoreCommand, kResumeCommand, kRunCommand,
+    kSpecCommand, kStartCommand, kStateCommand, kUpdateCommand;
 
 }  // namespace amphora::cli

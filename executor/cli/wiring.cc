@@ -10,10 +10,14 @@
 
 namespace amphora::cli {
 
+std::unique_ptr<WasmExecutor> make_wasm(Children& children) {
+  return std::make_unique<WasmExecutor>(WasmExecutor::Options(), children);
+}
+
 std::unique_ptr<Runtime> make_runtime(Store store, setup::Host host, Children& children) {
   std::vector<std::unique_ptr<Executor>> executors;
   executors.push_back(std::make_unique<native::NativeExecutor>());
-  auto wasm = std::make_unique<WasmExecutor>(WasmExecutor::Options(), children);
+  auto wasm = make_wasm(children);
   // It refers to the executor, which the runtime keeps as long as the check.
   detect::WatCheck wat_check = wasm->wat_check();
   executors.push_back(std::move(wasm));

@@ -5,9 +5,13 @@
 #include <memory>
 
 #include "executor/runtime/runtime.h"
+#include "wasm/wasm_executor.h"
 
 namespace amphora::cli {
 
 std::unique_ptr<Runtime> make_runtime(Store store, setup::Host host, Children& children);
+
+/// For verbs about guests that need no runtime.
+std::unique_ptr<WasmExecutor> make_wasm(Children& children);
 
 }  // namespace amphora::cli

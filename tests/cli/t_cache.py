@@ -3,11 +3,13 @@
 the runtime is traced, and every exec of `amphora-wasm compile` counted."""
 
 import concurrent.futures
+import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 
 from tests.support import inventory
 from tests.support import lab as L
@@ -141,3 +143,123 @@ def test_a_killed_compile_does_not_poison_the_cache(lab):
     cli("delete", "--force", id)
     r, compiles = run(cli, id, path)
     equal((r.code, compiles), (0, 1), f"the next start: {r.err}")
+
+
+class _Directory:
+    """A cache of its own on a small tmpfs; `lab.env` points there until the end."""
+
+    def __init__(self, lab, size="64m", mode="rw", **env):
+        self.lab, self.path = lab, f"{L.LAB}/{lab.new_id('cache')}"
+        os.makedirs(self.path)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", self.path], check=True)
+        self.kept = dict(lab.env)
+        lab.env.update(AMPHORA_CACHE_DIR=self.path, **env)
+        if mode == "ro":
+            self.read_only()
+
+    def read_only(self):
+        subprocess.run(["mount", "-o", "remount,ro", self.path], check=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.lab.env.clear()
+        self.lab.env.update(self.kept)
+        subprocess.run(["umount", "-l", self.path], check=True)
+        os.rmdir(self.path)
+
+    def names(self, end):
+        return sorted(name for name in os.listdir(self.path) if name.endswith(end))
+
+
+def test_the_cache_verb_lists_warms_and_removes(lab):
+    cli = Cli(lab)
+    with _Directory(lab) as cache:
+        equal(cli("cache", "ls").ok().out.split()[:2], ["KEY", "SIZE"])
+        path = f"{L.LAB}/warm.wasm"
+        with open(path, "wb") as f:
+            f.write(module_variant(40))
+        cli("cache", "warm", path).ok()
+        entries = json.loads(cli("cache", "ls", "--json").ok().out)
+        equal(len(entries), 1, f"{entries}")
+        contains(entries[0]["label"], "/warm.wasm")
+        contains(entries[0]["label"], "wasmtime")
+        id, bundle = bundle_with(cli, module_variant(40), "exit", "3")
+        r, compiles = run(cli, id, bundle)
+        equal((r.code, compiles), (3, 0), f"a warmed module is compiled no more: {r.err}")
+        cli("cache", "warm", path).ok()
+        equal(len(json.loads(cli("cache", "ls", "--json").ok().out)), 1)
+        cli("cache", "rm", entries[0]["key"][:10]).ok()
+        equal(json.loads(cli("cache", "ls", "--json").ok().out or "[]"), [])
+        equal(cache.names(".art"), [])
+        r = cli("cache", "rm", "0123")
+        check(r.code != 0, f"{r!r}")
+        contains(r.err, "no compiled module has the key \\\"0123\\\"")
+        contains(cli("cache", "rm").err, "wants keys")
+        contains(cli("cache", "sweep").err, "ls, rm or warm")
+        contains(cli("cache", "warm", "/bin/sh").err, "/bin/sh: neither a WebAssembly module, a component nor a text")
+        cli("cache", "warm", path).ok()
+        cli("cache", "rm", "--all").ok()
+        equal(cache.names(".art"), [])
+
+
+def test_a_full_cache_removes_what_was_not_used_for_longest(lab):
+    cli = Cli(lab)
+    with _Directory(lab, AMPHORA_CACHE_SIZE="600000") as cache:
+        for number in range(50, 56):
+            path = f"{L.LAB}/lru.wasm"
+            with open(path, "wb") as f:
+                f.write(module_variant(number))
+            cli("cache", "warm", path).ok()
+            sizes = [os.path.getsize(f"{cache.path}/{name}") for name in cache.names(".art")]
+            check(sum(sizes) <= 600000, f"{number}: {sizes}")
+        check(0 < len(cache.names(".art")) < 6, f"{cache.names('.art')}")
+
+
+def test_a_read_only_or_full_directory_costs_time_only(lab):
+    cli = Cli(lab)
+    for size, mode in (("64m", "ro"), ("16k", "rw")):
+        with _Directory(lab, size=size, mode=mode) as cache:
+            for _ in range(2):
+                id, path = bundle_with(cli, module_variant(60), "exit", "3")
+                r, compiles = run(cli, id, path)
+                equal((r.code, compiles), (3, 1), f"{size} {mode}: {r.err}")
+            equal([n for n in cache.names("") if n.startswith("tmp.")], [], f"{size} {mode}")
+
+
+def test_a_runtime_killed_while_it_compiles_leaves_nothing_half_written(lab):
+    cli = Cli(lab)
+    with open(L.GUESTS + "/hello-go.wasm", "rb") as f:
+        big = f.read()
+    with _Directory(lab) as cache:
+        for delay in (0.05, 0.2, 0.5, 1.0, 1.6):
+            id, path = bundle_with(cli, big, "true")
+            process = subprocess.Popen([cli.name, "--root", cli.root, "run", "-b", path, id], env=lab.env,
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(delay)
+            process.kill()
+            process.wait()
+            cli("delete", "--force", id)
+            eventually(lambda: not [line for line in inventory.processes().values() if "amphora-wasm compile" in line], 10,
+                       "the compile ends with who wanted it")
+            for name in cache.names(".art"):
+                check(os.path.exists(f"{cache.path}/{name[:-4]}.rec"), f"{name} without a record is used")
+        id, path = bundle_with(cli, big, "true")
+        r, _ = run(cli, id, path)
+        equal(r.code, 0, f"{r!r}")
+        r, compiles = run(cli, id, path)
+        equal((r.code, compiles), (0, 0), f"{r!r}")
+
+
+def test_the_cache_can_be_switched_off(lab):
+    cli = Cli(lab)
+    id, path = bundle_with(cli, module_variant(70), "exit", "3")
+    with open(path + "/config.json", encoding="utf-8") as f:
+        spec = json.load(f)
+    spec.setdefault("annotations", {})["amphora.dev/engine.cache"] = "off"
+    with open(path + "/config.json", "w", encoding="utf-8") as f:
+        json.dump(spec, f)
+    for _ in range(2):
+        r, compiles = run(cli, id, path)
+        equal((r.code, compiles), (3, 1), f"{r!r}")

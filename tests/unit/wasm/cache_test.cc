@@ -293,6 +293,24 @@ TEST_F(CacheTest, MissingParentsAreMadeAndImpossibleOnesAreNoFailure) {
   EXPECT_EQ(get("k1", "code"), "code");
 }
 
+TEST_F(CacheTest, EntriesAreListedAndTakenAway) {
+  const auto produce = [&]() -> Result<UniqueFd> { return memory("code"); };
+  ASSERT_TRUE(cache_->get("k1", produce, "wasmtime 1 /app.wasm").has_value());
+  ASSERT_TRUE(cache_->get("k2", produce, std::string(300, 'x')).has_value());
+  struct timespec past[2] = {{0, UTIME_OMIT}, {::time(nullptr) - 7200, 0}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, (dir_ + "/k2.rec").c_str(), past, 0), 0);
+  const auto entries = cache_->entries();
+  ASSERT_EQ(entries.size(), 2U);
+  EXPECT_EQ(entries[0].key, "k1");
+  EXPECT_EQ(entries[0].label, "wasmtime 1 /app.wasm");
+  EXPECT_EQ(entries[0].size, 4U);
+  EXPECT_EQ(entries[1].key, "k2") << "used longer ago";
+  EXPECT_EQ(entries[1].label, std::string(95, 'x'));
+  cache_->remove("k1");
+  EXPECT_FALSE(exists("k1.art"));
+  EXPECT_EQ(cache_->entries().size(), 1U);
+}
+
 TEST_F(CacheTest, NotesAreKept) {
   EXPECT_EQ(cache_->note("n"), "");
   cache_->set_note("n", std::string_view("a\0b", 3));

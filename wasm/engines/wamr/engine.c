@@ -167,18 +167,40 @@ static int stream_of(int fd, int which) {
   return ends[which == 0 ? 0 : 1];
 }
 
+/* Bytes of linear memory that the guest may have; 0: no limit. */
+static uint64_t limit_of(const amphora_guest* in) {
+  const uint64_t limit = guest.options.memory_max;
+  const uint64_t given = in->memory_limit;
+  return given != 0 && (limit == 0 || given < limit) ? given : limit;
+}
+
+/* WAMR gives a module what it begins with, whatever the limit is. */
+static bool begins_within(wasm_module_inst_t instance, uint64_t limit, amphora_error* error) {
+  const wasm_memory_inst_t memory = wasm_runtime_get_default_memory(instance);
+  if (limit == 0 || memory == NULL) return true;
+  const uint64_t begins = wasm_memory_get_cur_page_count(memory) * PAGE_SIZE;
+  if (begins <= limit) return true;
+  wamr_fail(error, AMPHORA_ERR_SYSTEM,
+            "instantiate: the module begins with %llu bytes of memory, the limit is %llu",
+            (unsigned long long)begins, (unsigned long long)limit);
+  return false;
+}
+
 static wasm_module_inst_t instantiate(const amphora_guest* in, amphora_error* error) {
   struct InstantiationArgs2* args = NULL;
   if (!wasm_runtime_instantiation_args_create(&args)) {
     wamr_fail(error, AMPHORA_ERR_SYSTEM, "instantiate: not enough memory");
     return NULL;
   }
-  uint64_t limit = guest.options.memory_max;
-  if (in->memory_limit != 0 && (limit == 0 || in->memory_limit < limit)) limit = in->memory_limit;
+  const uint64_t limit = limit_of(in);
   wasm_runtime_instantiation_args_set_default_stack_size(args, STACK_SIZE);
   wasm_runtime_instantiation_args_set_host_managed_heap_size(args, 0);
   if (limit != 0) {
-    wasm_runtime_instantiation_args_set_max_memory_pages(args, (uint32_t)(limit / PAGE_SIZE));
+    /* 0 would mean no limit; 4 GiB are all that a module can address. */
+    uint64_t pages = limit / PAGE_SIZE;
+    if (pages == 0) pages = 1;
+    if (pages > 65536) pages = 65536;
+    wasm_runtime_instantiation_args_set_max_memory_pages(args, (uint32_t)pages);
   }
   /* The interface is const, WAMR's is not; it copies both. */
   wasm_runtime_instantiation_args_set_wasi_arg(args, (char**)(uintptr_t)in->args,
@@ -193,8 +215,11 @@ static wasm_module_inst_t instantiate(const amphora_guest* in, amphora_error* er
   wasm_module_inst_t instance = wasm_runtime_instantiate_ex2(guest.module, args, text, sizeof text);
   end_preopens(names);
   wasm_runtime_instantiation_args_destroy(args);
-  if (instance == NULL) wamr_fail(error, AMPHORA_ERR_SYSTEM, "instantiate: %s", text);
-  return instance;
+  if (instance == NULL) {
+    wamr_fail(error, AMPHORA_ERR_SYSTEM, "instantiate: %s", text);
+    return NULL;
+  }
+  return begins_within(instance, limit, error) ? instance : NULL;
 }
 
 static int run(const amphora_guest* in, int* exit_code, amphora_error* error) {

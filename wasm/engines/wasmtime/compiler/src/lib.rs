@@ -9,7 +9,7 @@ use amphora_abi::{
 use std::borrow::Cow;
 use std::ffi::c_int;
 use std::io;
-use wasmtime::{Engine, Module};
+use wasmtime::Engine;
 
 /// Threads of the compile process at most; each costs memory within the same limit.
 const THREADS: usize = 4;
@@ -100,18 +100,11 @@ fn artifact(input: &[u8], options: &Options, parallel: bool) -> Outcome<Vec<u8>>
     }
 }
 
+/// Whether it is WebAssembly at all: with every proposal, whichever the container's options switch on.
 fn is_valid(input: &[u8]) -> Outcome<()> {
     let binary = binary(input)?;
-    if is_component(&binary) {
-        // wasmtime validates components only while it compiles them.
-        let features = wasmparser::WasmFeatures::default()
-            | wasmparser::WasmFeatures::COMPONENT_MODEL
-            | wasmparser::WasmFeatures::CM_ASYNC;
-        let mut validator = wasmparser::Validator::new_with_features(features);
-        validator.validate_all(&binary).map(|_| ()).map_err(|e| Failure::invalid(e.to_string()))
-    } else {
-        Module::validate(&engine(&Options::default(), false)?, &binary).map_err(invalid)
-    }
+    let mut validator = wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all());
+    validator.validate_all(&binary).map(|_| ()).map_err(|e| Failure::invalid(e.to_string()))
 }
 
 fn write_all(fd: c_int, mut bytes: &[u8]) -> Outcome<()> {
