@@ -57,6 +57,18 @@ def test_memory_is_bounded(lab):
         check(r.code != 0, f"{engine}: a guest of two pages and more got one: {r!r}")
 
 
+def test_memory_is_bounded_by_the_containers_limit(lab):
+    reserve = bind("reserve.wat", '(module (memory (export "memory") 1) (func (export "_start") (result i32)\n'
+                   '(i32.eq (memory.grow (i32.const 1599)) (i32.const -1))))')
+
+    def grown(limit):
+        r = Cli(lab).run("/reserve.wat", change=spec_with(mounts=[reserve], memory=limit))
+        return r.code
+    Cli(lab).needs_controller("memory")
+    equal(grown(64 << 20), 1, "100 MiB reserved with a limit of 64")
+    equal(grown(96 << 20), 0, "100 MiB reserved with a limit of 96")
+
+
 def test_fuel_ends_a_guest(lab):
     equal(run(lab, "/app.wasm", "echo", "cheap", fuel="1000000").out, "cheap\n")
     r = run(lab, "/app.wasm", "busy", fuel="1000000")
