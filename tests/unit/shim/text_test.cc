@@ -79,7 +79,7 @@ TEST(Options, FileOfOptionsIsRead) {
   proto::Any any;
   any.set_type_url("runtimeoptions.v1.Options");
   any.set_value(options.SerializeAsString());
-  EXPECT_THAT(parse_options(any).notes, ElementsAre(HasSubstr("No such file")));
+  EXPECT_THAT(parse_options(any).notes, ElementsAre(HasSubstr("no such file")));
 }
 
 TEST(Logger, WordsAreThePathThenKeysAndFirstValues) {
