@@ -2,6 +2,7 @@
 """Containers on an engine that the annotation names: the same program, the same observable result,
 whichever engine runs it (docs/engines.md). What only the interface shows is in tests/unit/engine."""
 
+from tests.support import lab as L
 from tests.support.command import Cli
 from tests.support.runner import Skip, check, contains, equal, eventually
 
@@ -92,3 +93,26 @@ def test_a_component_is_refused_by_an_engine_for_modules(lab):
     r = amphora.run("/component.wasm", change=change)
     check(r.code != 0, f"{r!r}")
     contains(r.err, "engine wamr 2.4.3 does not run a")
+
+
+def test_an_engine_built_out_of_tree_against_the_installed_header(lab):
+    prefix = "/mnt/lab/prefix"
+    if not os.path.exists("/usr/bin/cc"):
+        raise Skip("no C compiler here")
+    made = []
+    try:
+        for role, flags in (("engine", []), ("compiler", ["-DCOMPILER"])):
+            made.append(f"{prefix}/lib/amphora/libamphora-{role}-example.so")
+            L.command(["/usr/bin/cc", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{prefix}/include", *flags,
+                       f'-DENGINES="{prefix}/lib/amphora"', "-Wl,-Bsymbolic", "/mnt/src/examples/engine/engine.c", "-ldl", "-o", made[-1]],
+                      env=lab.env).ok()
+        amphora = Cli(lab)
+        r = amphora.run("/app.wasm", "echo", "by somebody else", change=annotated("example"))
+        equal((r.code, r.out), (0, "by somebody else\n"), f"{r!r}")
+        equal(amphora.run("/app.wasm", "exit", "42", change=annotated("example")).code, 42)
+        r = amphora.run("/app.wasm", "trap", change=annotated("example"))
+        equal(r.code, 134, f"{r!r}")
+    finally:
+        for path in made:
+            if os.path.exists(path):
+                os.unlink(path)
