@@ -73,6 +73,16 @@ def docs():
                 base = re.sub(r":\d+$", "", name.removeprefix("./"))
                 if not (os.path.exists(base) or any(os.path.exists(base + e) for e in (".h", ".cc", ".py"))):
                     yield f"{path}: names {name}, which is not there"
+    yield from cases_of_runwasi()
+
+
+def cases_of_runwasi():
+    """Cases that docs/runwasi.md names and no file has."""
+    for line in read("docs/runwasi.md").splitlines():
+        for suite, file, case in re.findall(r"(?:(shim|cli) )?(t_[a-z]+) ([a-z0-9_]{6,})", line.rsplit("|", 2)[-2] if "|" in line else ""):
+            places = [f"tests/{name}/{file}.py" for name in ([suite] if suite else ["shim", "cli"])]
+            if not any(os.path.exists(p) and f"def test_{case}(" in read(p) for p in places):
+                yield f"docs/runwasi.md: {file} {case}: there is no such case"
 
 
 def hosts_of_this_machine():
