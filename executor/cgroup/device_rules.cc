@@ -3,6 +3,8 @@
 #include "executor/cgroup/device_rules.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -71,44 +73,123 @@ std::string line_text(const DeviceException& rule) {
                      access_text(rule.access));
 }
 
-bool covers(const DeviceException& a, const DeviceException& b) {
-  return (a.type == 'a' || a.type == b.type) && (!a.major || a.major == b.major) &&
-         (!a.minor || a.minor == b.minor);
-}
+constexpr uint32_t kAny = UINT32_MAX;  // parse_number lets nobody have it
 
-bool overlaps(const DeviceException& a, const DeviceException& b) {
-  const auto meet = [](auto x, auto y) { return !x || !y || *x == *y; };
-  return (a.type == 'a' || b.type == 'a' || a.type == b.type) && meet(a.major, b.major) &&
-         meet(a.minor, b.minor) && (a.access & b.access) != 0;
-}
-
-/// Takes `rule` (of the default's own kind) out of the exceptions of the other kind.
-Result<void> subtract(std::vector<DeviceException>& held, const DeviceException& rule) {
-  for (DeviceException& exception : held) {
-    if (!overlaps(exception, rule)) continue;
-    if (covers(rule, exception)) {
-      exception.access = static_cast<uint8_t>(exception.access & ~rule.access);
-    } else if (!rule.own) {
-      return fail(
-          Errc::kUnsupported,
-          fmt::format("device rule {} \"{}\" narrows \"{}\", which cgroup v1 cannot express",
-                      rule.allow ? "allow" : "deny", line_text(rule), line_text(exception)));
+/// The exceptions that a list is left with, in the order of their first mention. One access bit of one
+/// device leaves it once for each time it came, so rules cost what a search costs, not one another.
+class Exceptions {
+ public:
+  void add(const DeviceException& rule) {
+    const Key key = key_of(rule);
+    const auto [at, fresh] = places_.try_emplace(key, items_.size());
+    if (fresh) {
+      items_.push_back(rule);
+    } else {
+      items_[at->second].access |= rule.access;
+    }
+    for (Bit& bit : bits_) {
+      if ((rule.access & bit.access) == 0) continue;
+      bit.by_major.insert({key.type, key.major, key.minor});
+      bit.by_minor.insert({key.type, key.minor, key.major});
     }
   }
-  std::erase_if(held, [](const DeviceException& e) { return e.access == 0; });
-  return {};
-}
 
-void add(std::vector<DeviceException>& held, const DeviceException& rule) {
-  for (DeviceException& exception : held) {
-    if (exception.type == rule.type && exception.major == rule.major &&
-        exception.minor == rule.minor) {
-      exception.access |= rule.access;
-      return;
+  /// Takes `rule`, of the default's own kind, out. An exception that it covers loses the access; one that
+  /// is broader would need a hole, which only our own rules do without.
+  Result<void> subtract(const DeviceException& rule) {
+    const Key key = key_of(rule);
+    for (const Bit& bit : bits_) {
+      if ((rule.access & bit.access) != 0 && !rule.own && is_narrower(key, bit)) {
+        return narrows(rule);
+      }
     }
+    for (Bit& bit : bits_) {
+      if ((rule.access & bit.access) != 0) take_out(key, bit);
+    }
+    return {};
   }
-  held.push_back(rule);
-}
+
+  std::vector<DeviceException> left() && {
+    std::erase_if(items_, [](const DeviceException& e) { return e.access == 0; });
+    return std::move(items_);
+  }
+
+ private:
+  struct Key {
+    char type;
+    uint32_t major, minor;
+    auto operator<=>(const Key&) const = default;
+  };
+  /// Those that have one access bit, by major number, and by minor (whose keys hold the two exchanged).
+  struct Bit {
+    uint8_t access;
+    std::set<Key> by_major, by_minor;
+  };
+
+  static Key key_of(const DeviceException& rule) {
+    return {rule.type, rule.major.value_or(kAny), rule.minor.value_or(kAny)};
+  }
+  static bool has_any(const std::set<Key>& set, char type, uint32_t first) {
+    const auto at = set.lower_bound({type, first, 0});
+    return at != set.end() && at->type == type && at->major == first;
+  }
+
+  /// Whether an exception covers `key`'s devices and more.
+  static bool is_narrower(const Key& key, const Bit& bit) {
+    if (key.major == kAny && key.minor == kAny) return false;
+    if (key.minor == kAny) return has_any(bit.by_major, key.type, kAny);
+    if (key.major == kAny) return has_any(bit.by_minor, key.type, kAny);
+    return bit.by_major.contains({key.type, key.major, kAny}) ||
+           bit.by_major.contains({key.type, kAny, key.minor}) ||
+           bit.by_major.contains({key.type, kAny, kAny});
+  }
+
+  void take_out(const Key& key, Bit& bit) {
+    // A minor number alone is looked for where minors come first.
+    const bool by_minor = key.major == kAny && key.minor != kAny;
+    const std::set<Key>& set = by_minor ? bit.by_minor : bit.by_major;
+    Key first{key.type, by_minor ? key.minor : key.major, by_minor ? 0 : key.minor};
+    if (!by_minor && key.minor == kAny) first.minor = 0;
+    if (key.major == kAny && key.minor == kAny) first.major = 0;
+    std::vector<Key> covered;
+    for (auto at = set.lower_bound(first); at != set.end() && at->type == key.type; ++at) {
+      const Key found = by_minor ? Key{at->type, at->minor, at->major} : *at;
+      if ((key.major != kAny && found.major != key.major) ||
+          (key.minor != kAny && found.minor != key.minor)) {
+        break;
+      }
+      covered.push_back(found);
+    }
+    for (const Key& found : covered) lose(found, bit);
+  }
+
+  void lose(const Key& key, Bit& bit) {
+    bit.by_major.erase(key);
+    bit.by_minor.erase({key.type, key.minor, key.major});
+    const auto place = places_.find(key);
+    DeviceException& item = items_[place->second];
+    item.access = static_cast<uint8_t>(item.access & ~bit.access);
+    if (item.access == 0) places_.erase(place);
+  }
+
+  /// The error, which names the first that is in the way.
+  Result<void> narrows(const DeviceException& rule) const {
+    const auto meet = [](auto x, auto y) { return !x || !y || *x == *y; };
+    const auto broader = std::ranges::find_if(items_, [&](const DeviceException& e) {
+      const bool covered =
+          (!rule.major || rule.major == e.major) && (!rule.minor || rule.minor == e.minor);
+      return e.type == rule.type && !covered && meet(e.major, rule.major) &&
+             meet(e.minor, rule.minor) && (e.access & rule.access) != 0;
+    });
+    return fail(Errc::kUnsupported,
+                fmt::format("device rule {} \"{}\" narrows \"{}\", which cgroup v1 cannot express",
+                            rule.allow ? "allow" : "deny", line_text(rule), line_text(*broader)));
+  }
+
+  std::vector<DeviceException> items_;
+  std::map<Key, size_t> places_;
+  Bit bits_[3] = {{kMknod, {}, {}}, {kRead, {}, {}}, {kWrite, {}, {}}};
+};
 
 }  // namespace
 
@@ -143,7 +224,7 @@ Result<DeviceFilter> fold_device_rules(const std::vector<oci::DeviceRule>& rules
 }
 
 Result<std::vector<DeviceLine>> v1_device_lines(const DeviceFilter& filter) {
-  std::vector<DeviceException> held;
+  Exceptions held;
   for (const DeviceException& rule : filter.exceptions) {
     // v1 knows no type for "both": a line "a" always means everything, whatever follows it.
     std::vector<DeviceException> parts{rule};
@@ -154,14 +235,14 @@ Result<std::vector<DeviceLine>> v1_device_lines(const DeviceFilter& filter) {
     }
     for (const DeviceException& part : parts) {
       if (part.allow != filter.default_allow) {
-        add(held, part);
+        held.add(part);
       } else {
-        TRY(subtract(held, part));
+        TRY(held.subtract(part));
       }
     }
   }
   std::vector<DeviceLine> lines{{filter.default_allow, "a"}};
-  for (const DeviceException& exception : held) {
+  for (const DeviceException& exception : std::move(held).left()) {
     lines.push_back({!filter.default_allow, line_text(exception)});
   }
   return lines;
