@@ -7,12 +7,13 @@ out=$top/build/guests
 go_version=$(go version 2>/dev/null || echo none)
 has_wasip2() { [ -d "$(rustc --print sysroot 2>/dev/null)/lib/rustlib/wasm32-wasip2" ]; }
 rust=$(has_wasip2 && rustc --version || echo none)
-key=$(content_hash tests/guests/component tests/guests/component3 tests/guests/*.wat tests/guests/attack.c tests/guests/demo.c tests/guests/true.c tests/guests/hello.go tools/guests.sh)-${go_version// /-}-${rust// /-}
+key=$(content_hash tests/guests/component tests/guests/component3 tests/guests/*.wat tests/guests/attack.c tests/guests/inject.c tests/guests/demo.c tests/guests/true.c tests/guests/hello.go tools/guests.sh)-${go_version// /-}-${rust// /-}
 if stamped "guests-${top//\//_}" "$key" && [ -e "$out/demo.wasm" ]; then exit 0; fi
 say "building the guest programs (native, wasm$([ "$go_version" = none ] || echo ', Go'))"
 mkdir -p "$out"
 gcc -O2 -static -s -o "$out/demo" "$top/tests/guests/demo.c"
 gcc -O2 -static -s -o "$out/attack" "$top/tests/guests/attack.c"
+gcc -O2 -static -s -o "$out/inject" "$top/tests/guests/inject.c"
 gcc -O2 -static -nostdlib -fno-stack-protector -s -o "$out/true" "$top/tests/guests/true.c"
 clang --target=wasm32-wasi -O2 -Wl,--strip-debug -o "$out/demo.wasm" "$top/tests/guests/demo.c"
 rm -f "$out/hello-go.wasm"

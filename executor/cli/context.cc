@@ -11,19 +11,20 @@
 #include "executor/base/path.h"
 #include "executor/cli/wiring.h"
 #include "executor/runtime/runtime.h"
+#include "executor/setup/host.h"
 
 namespace amphora::cli {
 
 std::string default_root() {
   const char* runtime_dir = secure_getenv("XDG_RUNTIME_DIR");
-  // Root in somebody's user namespace keeps that somebody's $USER and may not write to /run.
-  const char* user = secure_getenv("USER");
-  const bool really_root = geteuid() == 0 && (user == nullptr || std::string_view(user) == "root");
-  if (!really_root && runtime_dir != nullptr && *runtime_dir == '/' &&
-      (geteuid() != 0 || access("/run", W_OK) != 0)) {
-    return path::join(runtime_dir, "amphora");
+  if (runtime_dir == nullptr || *runtime_dir != '/') return "/run/amphora";
+  bool ours = geteuid() != 0;
+  if (!ours && setup::in_user_namespace()) {
+    // Root in somebody's user namespace keeps that somebody's $USER.
+    const char* user = secure_getenv("USER");
+    ours = user == nullptr || std::string_view(user) != "root";
   }
-  return "/run/amphora";
+  return ours ? path::join(runtime_dir, "amphora") : "/run/amphora";
 }
 
 Context::Context(const char* program, Globals globals)

@@ -19,7 +19,6 @@ class Store;
 
 namespace amphora::cli {
 
-enum class Rootless : uint8_t { kAuto, kYes, kNo };
 enum class CreateRoot : bool { kNo = false, kYes = true };
 
 struct Globals {
@@ -31,10 +30,11 @@ struct Globals {
   std::string rootless_text = "auto";
   std::string criu;  ///< accepted and ignored, as runc's later versions do
   bool version = false;
-  Rootless rootless = Rootless::kAuto;
+  std::optional<bool> rootless_cgroups;  ///< what rootless_text says; "auto": nothing
 };
 
-/// `/run/amphora`, or $XDG_RUNTIME_DIR/amphora for who is not root.
+/// `/run/amphora`, or $XDG_RUNTIME_DIR/amphora for who is not root, or root only of a user namespace
+/// (runc's rule: there, with a $USER other than root).
 std::string default_root();
 
 class Context {

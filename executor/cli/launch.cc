@@ -84,6 +84,7 @@ Result<Launch> prepare_launch(Context& context, const LaunchOptions& line, bool 
   launch.options.preserve_fds = inherited.count;
   launch.options.extra_env = std::move(inherited.env);
   launch.options.systemd_cgroup = context.globals().systemd_cgroup;
+  launch.options.rootless_cgroups = context.globals().rootless_cgroups;
   launch.options.no_pivot = line.no_pivot;
   launch.options.no_new_keyring = line.no_new_keyring;
   if (!line.console_socket.empty()) {

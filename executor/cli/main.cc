@@ -73,7 +73,7 @@ Result<void> check_globals(Globals& globals) {
       return fail(Errc::kInvalid, "invalid value \"" + globals.rootless_text +
                                       "\" for --rootless: true, false or auto");
     }
-    globals.rootless = yes ? Rootless::kYes : Rootless::kNo;
+    globals.rootless_cgroups = yes;
   }
   return {};
 }

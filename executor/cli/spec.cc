@@ -3,6 +3,7 @@
 #include "executor/oci/spec.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "executor/base/fd.h"
 #include "executor/cli/command.h"
@@ -31,7 +32,9 @@ Result<int> spec(Context&, const SpecOptions& line, Arguments) {
     return fail(Errc::kExists, std::string("File ") + kName + " exists. Remove it first");
   }
   if (!file) return std::unexpected(std::move(file).error());
-  TRY(write_all(file->get(), oci::default_spec_json(line.rootless)));
+  std::optional<oci::Ids> rootless;
+  if (line.rootless) rootless = oci::Ids{geteuid(), getegid()};
+  TRY(write_all(file->get(), oci::default_spec_json(rootless)));
   return 0;
 }
 

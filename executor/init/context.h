@@ -23,6 +23,12 @@ struct Context {
   int fd_at(int64_t index) const noexcept {
     return index >= 0 && index < view.fd_count ? view.fds[index] : -1;
   }
+  /// SAFETY: the table is this process's own copy (see View), as the text is.
+  void set_fd(const Step& step, int fd) const noexcept {
+    if (step.fd >= 0 && static_cast<uint32_t>(step.fd) < view.fd_count) {
+      const_cast<int*>(view.fds)[step.fd] = fd;
+    }
+  }
 };
 
 /// openat2 with what a race or a sandbox makes of it: tried again, or done by hand (resolve.h).
@@ -45,6 +51,8 @@ long target_propagation(const Context& c, const Step& s) noexcept;
 long mask(const Context& c, const Step& s) noexcept;
 long readonly_path(const Context& c, const Step& s) noexcept;
 long remount_root(const Context& c, const Step& s) noexcept;
+// trees.cc
+long open_tree(const Context& c, const Step& s) noexcept;
 long detach(const Context& c, const Step& s) noexcept;
 long pivot(const Context& c, const Step& s) noexcept;
 /// Gives the filesystem context `fs` the options d, makes a mount with the attributes n of it that

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -141,10 +142,14 @@ long fork(const Context& c, const Step& s, uint16_t index) noexcept {
   return s.n != 0 ? call(SYS_ioctl, 0, TIOCSCTTY, 0) : 0;
 }
 
+/// An unprivileged parent may write to our files in /proc only while we are dumpable (proc(5)); nobody
+/// else is in our namespaces yet.
 long rendezvous(const Context& c, const Step& s, uint16_t index) noexcept {
   const auto where = static_cast<int32_t>(s.n);
+  if (s.m != 0) call(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
   const long sent = send(c.walk, Message{MessageKind::kReached, index, 0, where}, nullptr, 0, -1);
-  return sent < 0 ? sent : await_proceed(c.walk, where);
+  const long done = sent < 0 ? sent : await_proceed(c.walk, where);
+  return done == 0 && s.m != 0 ? call(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0) : done;
 }
 
 long ready(const Context& c, uint16_t index) noexcept {

@@ -53,6 +53,10 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
       return attach_root(c, s);
     case Op::kEnterDir:
       return enter_dir(c, s);
+    case Op::kOpenTree:
+      return open_tree(c, s);
+    case Op::kDumpable:
+      return call(SYS_prctl, PR_SET_DUMPABLE, s.n, 0, 0, 0);
     case Op::kMountFs:
       return mount_fs(c, s);
     case Op::kMountOver:

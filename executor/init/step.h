@@ -12,10 +12,10 @@ namespace amphora::init {
 /// What a step does. Above each implementation in init.cc stands why and from which source.
 enum class Op : uint16_t {
   kNop = 0,
-  kJoinCgroup,          ///< write "0" to the tasks file `fd`: this single thread enters that cgroup
-  kAffinity,            ///< sched_setaffinity: this thread, the n byte mask at text offset a
-  kAwait,               ///< wait for the parent's Message n (MessageKind); EOF ends the child
-  kRendezvous,          ///< send kReached with value n (Rendezvous), then wait for kProceed
+  kJoinCgroup,  ///< write "0" to the tasks file `fd`: this single thread enters that cgroup
+  kAffinity,    ///< sched_setaffinity: this thread, the n byte mask at text offset a
+  kAwait,       ///< wait for the parent's Message n (MessageKind); EOF ends the child
+  kRendezvous,  ///< send kReached with value n (Rendezvous), then wait for kProceed; m: dumpable meanwhile
   kSetNamespace,        ///< setns(fd, n)
   kUnshare,             ///< unshare(n)
   kEnterTimeNamespace,  ///< setns to our own ns/time_for_children below procfs handle `fd`
@@ -26,6 +26,11 @@ enum class Op : uint16_t {
   kAttachRoot,  ///< move the detached rootfs tree `fd` onto a, where that can be reached, else onto "/",
   ///< and remember it as the root; without `fd` the present "/" is remembered (exec, no mount namespace)
   kEnterDir,  ///< open directory a below the root for the steps after it (made with kCreate); n: and chdir
+  kOpenTree,  ///< a mount tree that the parent may not clone, or that an earlier step made: tree at path a (Tree m),
+  ///< changed by the d TreeChanges at b, becomes descriptor index `fd`, which held the directory of a
+  ///< relative path; n: index of the user namespace that maps its ids (c: of all its mounts), UINT64_MAX: none; flags
+  ///< kRecursive, kNoFollow (the link itself), kInRoot
+  kDumpable,  ///< PR_SET_DUMPABLE n
   kMountFs,  ///< new filesystem: target a, type b, source c, data d, MS_ flags n; m: a is a name in the entered directory;
              ///< `fd`: the tree to attach where that is forbidden (EPERM)
   kMountOver,  ///< new filesystem that takes m (Inherit) from the directory it hides: target a,
@@ -97,6 +102,20 @@ enum StepFlag : uint16_t {
   kNoFollow = 8,   ///< the target must be reached without any symlink ("ordinary directory")
   kTolerate = 16,  ///< a failure is no failure (said by the plan, not guessed)
   kKeepLink = 32,  ///< a target that is a symlink is itself the target
+  kInRoot = 64,    ///< the path is the container's, resolved below its root
+};
+
+/// What kOpenTree opens.
+enum Tree : uint16_t {
+  kPathTree,   ///< the mount, or part of one, at a path
+  kNullTree,   ///< the same, which must be the null device
+  kEmptyTree,  ///< an empty read-only directory
+};
+
+/// One mount_setattr(2) on a tree.
+struct TreeChange {
+  uint64_t set, clear, propagation;
+  uint64_t recursive;
 };
 
 /// What a filesystem takes from the directory that it hides (kMountOver).

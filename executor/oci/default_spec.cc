@@ -57,12 +57,14 @@ Json mounts(bool rootless) {
              list({"nosuid", "noexec", "nodev", "relatime", "ro"}))});
 }
 
-Json linux_object(bool rootless) {
+Json linux_object(const std::optional<Ids>& rootless) {
   Json out = Json::object();
   if (rootless) {
-    const Json self = {{"containerID", 0}, {"hostID", 0}, {"size", 1}};
-    out["uidMappings"] = Json::array({self});
-    out["gidMappings"] = Json::array({self});
+    const auto own = [](uint32_t id) {
+      return Json::array({Json{{"containerID", 0}, {"hostID", id}, {"size", 1}}});
+    };
+    out["uidMappings"] = own(rootless->uid);
+    out["gidMappings"] = own(rootless->gid);
   } else {
     out["resources"]["devices"] = Json::array({Json{{"allow", false}, {"access", "rwm"}}});
   }
@@ -83,12 +85,12 @@ Json linux_object(bool rootless) {
 
 }  // namespace
 
-std::string default_spec_json(bool rootless) {
+std::string default_spec_json(const std::optional<Ids>& rootless) {
   const Json spec = {{"ociVersion", "1.0.2"},
                      {"process", process()},
                      {"root", {{"path", "rootfs"}, {"readonly", true}}},
                      {"hostname", "runc"},
-                     {"mounts", mounts(rootless)},
+                     {"mounts", mounts(rootless.has_value())},
                      {"linux", linux_object(rootless)}};
   return spec.dump(1, '\t');
 }

@@ -235,7 +235,10 @@ Result<Resources> parse_resources(std::string_view json);
 /// Only the annotations of a config.json, without building anything else (shim start path).
 Result<std::map<std::string, std::string>> parse_annotations(std::string_view json);
 /// The default bundle's config.json, as `amphora spec` writes it (tabs, no newline at the end, as
-/// runc).
-std::string default_spec_json(bool rootless);
+/// runc); `rootless`: one that this user can run, whose ids are all that is mapped.
+struct Ids {
+  uint32_t uid = 0, gid = 0;
+};
+std::string default_spec_json(const std::optional<Ids>& rootless);
 
 }  // namespace amphora::oci

@@ -143,9 +143,11 @@ Result<void> send_listener(const setup::ParentWork& work, const oci::State& stat
 }
 
 /// podman, CRI-O and people's scripts tell by this phrase that the set-up was reached.
-Result<Process> in_runcs_words(Result<Process>&& launched) {
-  if (launched) return std::move(launched);
-  return std::unexpected(std::move(launched).error().context("unable to start container process"));
+template <class T>
+Result<T> in_runcs_words(Result<T>&& reached,
+                         const char* words = "unable to start container process") {
+  if (reached) return std::move(reached);
+  return std::unexpected(std::move(reached).error().context(words));
 }
 
 Error not_runnable(const detect::Verdict& verdict) {
@@ -170,7 +172,8 @@ Result<void> Runtime::Undo::begin(const amphora::runtime::Bundle& bundle,
   const oci::Linux& linux_ = bundle.spec.linux_;
   amphora::cgroup::Options cgroup_options;
   cgroup_options.systemd = options.systemd_cgroup;
-  cgroup_options.rootless = host.euid != 0 || host.in_user_namespace;
+  cgroup_options.rootless =
+      options.rootless_cgroups.value_or(host.euid != 0 || host.in_user_namespace);
   TRY(amphora::cgroup::record_intent(state.id, linux_, host, cgroup_options, state));
   TRY_ASSIGN(entry, runtime.store_.create(state.id));
   armed = true;
@@ -178,7 +181,10 @@ Result<void> Runtime::Undo::begin(const amphora::runtime::Bundle& bundle,
   TRY(amphora::runtime::keep_config(*entry, bundle.config));
   if (options.on_state_dir) TRY(options.on_state_dir(entry->dir_fd()));
   TRY_ASSIGN(cgroup, amphora::cgroup::create(state.id, linux_, host, cgroup_options));
-  if (!cgroup) return {};
+  if (!cgroup) {
+    state.cgroup_dirs.clear();  // the next save tells that there is none to be found there
+    return {};
+  }
   cgroup->record(state);
   TRY(cgroup->apply(linux_.resources));
   if (const auto owner = cgroup_owner(bundle.spec)) TRY(cgroup->delegate(*owner));
@@ -261,7 +267,8 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   }
   input.no_new_keyring = options.no_new_keyring;
   TRY_ASSIGN(setup::Plan plan, setup::make_plan(input));
-  TRY(setup::open_sources(plan, bundle.dir.get(), raw(exec.fds)));
+  TRY(in_runcs_words(setup::open_sources(plan, bundle.dir.get(), raw(exec.fds)),
+                     "unable to start container process: error during container init"));
   result.warnings = plan.warnings;
 
   setup::LaunchRequest request{plan, host_, undo.cgroup.get(), children_};

@@ -76,6 +76,21 @@ Result<std::string> path_of(int fd) {
 
 }  // namespace
 
+namespace {
+
+/// A destination that is written as the host sees it, below the root's own path, is what lies there in the
+/// container: runc strips it lexically, and configurations rely on it.
+void strip_root(std::vector<oci::Mount>& mounts, const std::string& rootfs) {
+  if (rootfs == "/") return;
+  for (oci::Mount& mount : mounts) {
+    const std::string destination = path::clean(mount.destination);
+    if (!path::is_below(destination, rootfs)) continue;
+    mount.destination = path::clean("/" + destination.substr(rootfs.size()));
+  }
+}
+
+}  // namespace
+
 Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_override) {
   Bundle bundle;
   auto dir = open_at(AT_FDCWD, path.empty() ? "." : path, O_RDONLY | O_DIRECTORY);
@@ -92,6 +107,7 @@ Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_ov
   bundle.spec = std::move(*spec);
   const std::string& root = rootfs_override.empty() ? bundle.spec.root.path : rootfs_override;
   bundle.rootfs = root.starts_with('/') ? path::clean(root) : path::join(bundle.path, root);
+  strip_root(bundle.spec.mounts, bundle.rootfs);
   if (!bundle.spec.process) {
     return fail(Errc::kInvalid, bundle.path + "/config.json: process is missing");
   }

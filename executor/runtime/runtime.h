@@ -35,6 +35,8 @@ struct Stdio {
 
 struct CreateOptions {
   bool systemd_cgroup = false;
+  /// Whether missing rights to cgroups are no failure; not said: for everybody but the host's root.
+  std::optional<bool> rootless_cgroups;
   bool no_pivot = false;
   bool no_new_keyring = false;
   int preserve_fds = 0;                  ///< descriptors 3 .. 3+n-1 survive exec

@@ -3,6 +3,8 @@
 // bind (or, in a cgroup namespace, one mount) per hierarchy; v2: one mount or a bind of its own path.
 #include <sys/mount.h>
 
+#include <algorithm>
+
 #include "executor/base/missing.h"
 #include "executor/base/path.h"
 #include "executor/setup/make_plan.h"
@@ -39,8 +41,9 @@ Source tree_of(const std::string& source, const std::string& target, bool readon
   return tree;
 }
 
-void plan_bind(Builder& b, const std::string& source, const std::string& target, bool readonly) {
-  const int32_t fd = b.source(tree_of(source, target, readonly));
+void plan_bind(const PlanInput& in, Builder& b, const std::string& source,
+               const std::string& target, bool readonly) {
+  const int32_t fd = plan_tree(in, tree_of(source, target, readonly), b);
   const uint32_t a = b.text(target);
   init::Step& s = b.step(kBind, "mount cgroup " + source + " on " + target);
   s.fd = fd;
@@ -70,7 +73,12 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Bui
   const std::string target = path::clean("/" + mount.destination);
   const auto own = [&](const std::string& controllers) {
     const auto found = in.cgroup_paths.find(controllers);
-    return found == in.cgroup_paths.end() ? std::string() : found->second;
+    if (found != in.cgroup_paths.end()) return found->second;
+    // Without rights to a cgroup of its own (rootless) the container is in the caller's.
+    if (controllers.empty()) return in.host.unified_own_path;
+    const auto hierarchy =
+        std::ranges::find(in.host.hierarchies, controllers, &Hierarchy::controllers);
+    return hierarchy == in.host.hierarchies.end() ? std::string() : hierarchy->own_path;
   };
   if (in.host.cgroup_mode == CgroupMode::kNone) {
     return fail(Errc::kUnsupported,
@@ -80,7 +88,7 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Bui
     if (own_namespace) {
       plan_mount(b, target, "cgroup2", options.data, options.ms_flags);
     } else {
-      plan_bind(b, in.host.unified_mount + own(""), target, readonly);
+      plan_bind(in, b, in.host.unified_mount + own(""), target, readonly);
     }
     return {};
   }
@@ -112,7 +120,7 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Bui
       Source tree = tree_of(source, at, readonly);
       tree.attr_set = 0;  // with the rest, below
       tree.propagation.clear();
-      const int32_t fd = b.source(std::move(tree));
+      const int32_t fd = plan_tree(in, std::move(tree), b);
       const uint32_t name = b.text(base);
       init::Step& s = b.step(kAttachInDir, "mount cgroup " + source + " on " + at);
       s.fd = fd;

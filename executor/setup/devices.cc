@@ -77,14 +77,14 @@ void plan_node(const oci::Device& device, Builder& b) {
   s.d = device.gid.value_or(0);
 }
 
-void plan_node_bind(const oci::Device& device, Builder& b) {
+void plan_node_bind(const PlanInput& in, const oci::Device& device, Builder& b) {
   Source tree;
   tree.kind = Source::Kind::kTree;
   tree.path = device.path;
   tree.what = "host device " + device.path;
   tree.no_follow = true;
   tree.propagation = {MS_PRIVATE};
-  const int32_t fd = b.source(std::move(tree));
+  const int32_t fd = plan_tree(in, std::move(tree), b);
   const uint32_t target = b.text(device.path);
   init::Step& s = b.step(kDeviceBind, "bind device " + device.path);
   s.fd = fd;
@@ -122,7 +122,7 @@ Result<void> plan_devices(const PlanInput& in, Builder& b) {
   for (const auto& [directory, devices] : by_directory) {
     if (!bind || directory == "/dev") enter(directory, b);
     for (const oci::Device& device : devices) {
-      bind ? plan_node_bind(device, b) : plan_node(device, b);
+      bind ? plan_node_bind(in, device, b) : plan_node(device, b);
     }
     if (directory != "/dev") continue;
     for (const Link& link : kLinks) {

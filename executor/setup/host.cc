@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <linux/magic.h>
 #include <sys/auxv.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -23,6 +24,7 @@
 #include <vector>
 
 #include "executor/base/path.h"
+#include "executor/base/sys.h"
 #include "executor/setup/host_parse.h"
 
 namespace amphora::setup {
@@ -156,12 +158,13 @@ Result<void> probe_proc(Host& host) {
   return {};
 }
 
-bool in_user_namespace(int proc_fd) noexcept {
-  // PROC_USER_INIT_INO: the first user namespace has the same number on every kernel.
-  constexpr std::string_view kInitial = "user:[4026531837]";
-  char link[64];
-  const ssize_t n = ::readlinkat(proc_fd, "self/ns/user", link, sizeof link);
-  return n > 0 && std::string_view(link, static_cast<size_t>(n)) != kInitial;
+/// CAP_SYS_ADMIN counts in the user namespace that owns the mounts, which need not be ours (unshare -U
+/// without -m): then only trying tells.
+bool may_mount(const Host& host) noexcept {
+  if (!has_capability(host, CAP_SYS_ADMIN)) return false;
+  if (!host.in_user_namespace) return true;
+  return UniqueFd(sys::open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)) ||
+         (errno != EPERM && errno != EACCES);
 }
 
 }  // namespace
@@ -235,6 +238,19 @@ void CgroupTable::fill(Host& host) {
   host.unified_own_path = unified_own_;
 }
 
+bool in_user_namespace(int proc_fd) noexcept {
+  // PROC_USER_INIT_INO: the first user namespace has the same number on every kernel.
+  constexpr std::string_view kInitial = "user:[4026531837]";
+  char link[64];
+  const ssize_t n = ::readlinkat(proc_fd, "self/ns/user", link, sizeof link);
+  return n > 0 && std::string_view(link, static_cast<size_t>(n)) != kInitial;
+}
+
+bool in_user_namespace() noexcept {
+  const UniqueFd proc(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  return in_user_namespace(proc.get());
+}
+
 bool apparmor_enabled() noexcept {
   char enabled = 'N';
   const UniqueFd fd(::open("/sys/module/apparmor/parameters/enabled", O_RDONLY | O_CLOEXEC));
@@ -276,6 +292,7 @@ Result<Host> probe_host() {
   }
   host.in_user_namespace = in_user_namespace(host.proc_fd.get());
   TRY(probe_capabilities(host));
+  host.may_mount = may_mount(host);
   TRY(probe_cgroups(host));
   return host;
 }

@@ -30,11 +30,23 @@ struct Host {
   bool other_ids = false;          ///< not all of our uids and gids are 0, real and effective
   bool in_user_namespace = false;  ///< our own uid map is not the initial one
   uint64_t own_capabilities = 0;   ///< our effective set, bit n = capability n
-  int last_capability = 40;        ///< /proc/sys/kernel/cap_last_cap
+  /// Whether we may clone and make mounts in our own mount namespace; who may not leaves that to the
+  /// container's init, which is root of its user namespace.
+  bool may_mount = true;
+  int last_capability = 40;               ///< /proc/sys/kernel/cap_last_cap
   std::optional<bool> apparmor, selinux;  ///< asked only when a container wants a label
   /// Our own verified procfs: every later write to /proc goes through it (CVE-2025-52881).
   UniqueFd proc_fd;
 };
+
+/// Whether `capability` (CAP_SETUID...) is in our effective set.
+inline bool has_capability(const Host& host, int capability) noexcept {
+  return (host.own_capabilities >> static_cast<unsigned>(capability) & 1U) != 0;
+}
+
+/// Whether our own user namespace is not the first one.
+bool in_user_namespace(int proc_fd) noexcept;
+bool in_user_namespace() noexcept;
 
 /// Whether the kernel has the security module for such labels.
 bool apparmor_enabled() noexcept;

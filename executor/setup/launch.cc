@@ -15,8 +15,8 @@
 
 #include "executor/base/sys.h"
 #include "executor/init/init.h"
+#include "executor/setup/id_maps.h"
 #include "executor/setup/netdevices.h"
-#include "executor/setup/user_namespace.h"
 
 namespace amphora::setup {
 namespace {
@@ -234,7 +234,9 @@ class Launch {
   Result<void> reached(init::Rendezvous where) {
     switch (where) {
       case init::Rendezvous::kIdMaps:
-        return write_id_maps();
+        return write_id_maps(request_.host, process_.pid,
+                             {request_.plan.parent.uid_mappings, request_.plan.parent.gid_mappings},
+                             request_.children);
       case init::Rendezvous::kTimeOffsets:
         return write_time_offsets();
       case init::Rendezvous::kRuntimeHooks:
@@ -246,16 +248,6 @@ class Launch {
         break;  // never sent as kReached
     }
     return fail(Errc::kInternal, "init waits at an unknown point");
-  }
-
-  /// user_namespaces(7): without privilege over the parent namespace setgroups must be denied before
-  /// gid_map may be written (CVE-2014-8989).
-  Result<void> write_id_maps() {
-    const int proc_fd = request_.host.proc_fd.get();
-    const ParentWork& work = request_.plan.parent;
-    if (request_.host.euid != 0) TRY(write_file_at(proc_fd, proc("setgroups"), "deny"));
-    TRY(write_file_at(proc_fd, proc("uid_map"), mappings_text(work.uid_mappings)));
-    return write_file_at(proc_fd, proc("gid_map"), mappings_text(work.gid_mappings));
   }
 
   Result<void> write_time_offsets() {

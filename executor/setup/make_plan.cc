@@ -98,6 +98,7 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   // A listener is for the creator, who is gone after kReady: such a filter comes before the wait.
   const bool notifies = in.spec.linux_.seccomp && !in.spec.linux_.seccomp->listener_path.empty();
   if (late_filter && notifies) TRY(plan_seccomp(in, b));
+  plan_dumpable(in, b);
   b.step(kReady, "report that the container is ready");
   if (in.start_socket >= 0) {
     const int32_t fd = b.given(in.start_socket, "start socket");
@@ -141,7 +142,9 @@ void plan_outer_hooks(const PlanInput& in, Builder& b) {
 
 Result<Plan> make_plan(const PlanInput& in) {
   TRY(validate(in.spec));
+  TRY(check_rootless(in, /*is_exec=*/false));
   Builder b;
+  plan_own_oom_score(in, b);
   plan_cgroups(in, b);
   // Not the caller's mask, which kernels keep over the change of cpuset (runc #3922).
   TRY(plan_affinity("", "", b));
@@ -169,7 +172,9 @@ Result<Plan> make_plan(const PlanInput& in) {
 }
 
 Result<Plan> make_exec_plan(const PlanInput& in, int init_pidfd) {
+  TRY(check_rootless(in, /*is_exec=*/true));
   Builder b;
+  plan_own_oom_score(in, b);
   const oci::ExecCpuAffinity cpus = in.process.exec_cpu_affinity.value_or(oci::ExecCpuAffinity());
   if (!cpus.initial.empty()) {
     TRY(plan_affinity(cpus.initial, "process.execCPUAffinity.initial", b));

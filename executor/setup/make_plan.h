@@ -35,7 +35,6 @@ struct PlanInput {
   bool no_pivot = false;
   std::span<const std::string> kernel_mounts = {};  ///< without a pivot: see setup::kernel_mounts
   bool no_new_keyring = false;
-  bool rootless = false;
   bool parent_records = false;  ///< exec: the parent writes down the pid before the program may run
 };
 
@@ -63,6 +62,16 @@ int32_t joined_namespace(const oci::Namespace& ns, Builder& b);
 uint64_t clone_flag(oci::NamespaceKind kind) noexcept;
 const char* to_string(oci::NamespaceKind kind) noexcept;
 
+/// What the spec asks and a caller who is not root cannot have (rootless.cc).
+Result<void> check_rootless(const PlanInput& in, bool is_exec);
+/// oom_score_adj by the process itself, where its parent may not write it; before anything else.
+void plan_own_oom_score(const PlanInput& in, Builder& b);  // rootless.cc
+/// Lets an unprivileged caller find its container again.
+void plan_dumpable(const PlanInput& in, Builder& b);  // rootless.cc
+/// A write to a file of procfs, by our own handle.
+void plan_write(const PlanInput& in, Builder& b, const std::string& what, const std::string& file,
+                const std::string& value);  // process.cc
+
 // ---- The parts, in the order in which make_plan calls them. Each appends its steps.
 void plan_cgroups(const PlanInput& in, Builder& b);  // namespaces.cc
 /// CPUs that a process may use: `list`, or every one of its cpuset when that is empty.
@@ -72,7 +81,14 @@ void plan_pid_join(const PlanInput& in, Builder& b);
 /// Goes on in a child, which the pid namespace takes in.
 /// `has_terminal`: stdin is the terminal already, and the child's session is to control it.
 void plan_fork(const PlanInput& in, const char* what, bool has_terminal,
-               Builder& b);                                 // namespaces.cc
+               Builder& b);  // namespaces.cc
+/// Adds a tree (kTree, kNull, kEmpty) to the plan: the parent's to open, or the child's where the host
+/// does not let the parent (Host::may_mount).
+int32_t plan_tree(const PlanInput& in, Source&& source, Builder& b);  // trees.cc
+/// The same for a bind's source, which earlier steps may make: then it is opened by the child, below the
+/// container's root.
+int32_t plan_bind_source(const PlanInput& in, const oci::Mount& mount, Source&& source,
+                         Builder& b);                       // trees.cc
 Result<void> plan_rootfs(const PlanInput& in, Builder& b);  // mounts.cc
 Result<void> plan_mounts(const PlanInput& in, Builder& b);  // mounts.cc
 Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount,

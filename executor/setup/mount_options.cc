@@ -132,12 +132,11 @@ constexpr std::array kAttributes = {
     Attribute{MS_NOSUID, MOUNT_ATTR_NOSUID},
     Attribute{MS_NODEV, MOUNT_ATTR_NODEV},
     Attribute{MS_NOEXEC, MOUNT_ATTR_NOEXEC},
-    Attribute{MS_NODIRATIME, MOUNT_ATTR_NODIRATIME},
     Attribute{MS_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW},
 };
-constexpr uint64_t kAtimeFlags = MS_NOATIME | MS_RELATIME | MS_STRICTATIME;
-/// "norelatime" names no other setting, so it alone changes nothing (mount(2) agrees).
-constexpr uint64_t kAtimeClears = MS_NOATIME | MS_STRICTATIME;
+/// One of these is a new setting of access times as a whole. Words that only say what is not wanted
+/// ("atime", "diratime", "norelatime") name no setting and change nothing, as with mount(8) and runc.
+constexpr uint64_t kAtimeFlags = MS_NOATIME | MS_RELATIME | MS_STRICTATIME | MS_NODIRATIME;
 
 const Option* find(std::string_view word) noexcept {
   const auto* const at = std::ranges::lower_bound(kOptions, word, {}, &Option::word);
@@ -223,8 +222,14 @@ void derive_attributes(MountOptions& out) noexcept {
     if ((out.ms_flags & pair.ms_flag) != 0) out.attr_set |= pair.attribute;
     if ((out.ms_clear & pair.ms_flag) != 0) out.attr_clr_named |= pair.attribute;
   }
-  if ((out.ms_flags & kAtimeFlags) != 0 || (out.ms_clear & kAtimeClears) != 0) {
+  if ((out.ms_flags & kAtimeFlags) != 0) {
+    out.sets_atime = true;
     out.attr_clr_named |= MOUNT_ATTR__ATIME;
+    if ((out.ms_flags & MS_NODIRATIME) != 0) {
+      out.attr_set |= MOUNT_ATTR_NODIRATIME;
+    } else {
+      out.attr_clr_named |= MOUNT_ATTR_NODIRATIME;
+    }
     if ((out.ms_flags & MS_STRICTATIME) != 0) {
       out.attr_set |= MOUNT_ATTR_STRICTATIME;
     } else if ((out.ms_flags & MS_NOATIME) != 0) {

@@ -22,6 +22,7 @@ struct MountOptions {
   /// mount(8) and runc, a bind that asks for any flag loses those of its source that it does not
   /// name, so attr_clr has them all; without any, both are 0 and the source's flags stay.
   uint64_t attr_set = 0, attr_clr = 0;
+  bool sets_atime = false;  ///< a setting of access times was named
   /// attr_clr with only what the options named: for binds inside a user namespace, where the flags
   /// of the source are locked and clearing one of them is EPERM, and for "remount".
   uint64_t attr_clr_named = 0;

@@ -71,13 +71,15 @@ Result<void> plan_bind(const PlanInput& in, const oci::Mount& mount, const Mount
   Source source;
   source.kind = Source::Kind::kTree;
   source.path = mount.source;
-  source.what = "bind source " + mount.source + " of mount " + mount.destination;
+  source.what =
+      "error mounting \"" + mount.source + "\" to rootfs at \"" + mount.destination + "\"";
   source.recursive = options.recursive_bind;
   source.no_follow = options.src_nofollow || options.copy_symlink;
   source.attr_set = options.attr_set;
-  // In a user namespace the kernel locks flags that are set: only what was asked for is cleared.
-  const bool user = in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
-  source.attr_clr = user ? options.attr_clr_named : options.attr_clr;
+  source.attr_clr = options.attr_clr;
+  source.named_clr = options.attr_clr_named;
+  source.sets_atime = options.sets_atime;
+  source.keeps_locked = in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
   source.rec_set = options.rec_set;
   // A bound /sys brings the host's cgroups along, which "ro" alone would leave writable (CVE-2023-25809).
   if (options.recursive_bind && (options.attr_set & MOUNT_ATTR_RDONLY) != 0 &&
@@ -92,7 +94,7 @@ Result<void> plan_bind(const PlanInput& in, const oci::Mount& mount, const Mount
     auto mapped = set_idmap(in.spec, mount, options, source);
     if (!mapped) return std::unexpected(std::move(mapped).error().context(noun(mount)));
   }
-  const int32_t fd = b.source(std::move(source));
+  const int32_t fd = plan_bind_source(in, mount, std::move(source), b);
   const std::string target = target_of(mount);
   const uint32_t at = b.text(target);
   const uint32_t directory = options.copy_symlink ? b.text(path::dir_name(target)) : 0;
@@ -211,7 +213,7 @@ void plan_proc_of_joined(const PlanInput& in, const oci::Mount& mount, const Mou
   Source empty;
   empty.kind = Source::Kind::kEmpty;
   empty.what = noun(mount);
-  const int32_t root = b.source(std::move(empty));
+  const int32_t root = plan_tree(in, std::move(empty), b);
   const uint32_t target = b.text(target_of(mount));
   const uint32_t list = b.list(words);
   init::Step& s = b.step(kMountProc, noun(mount));
@@ -235,7 +237,7 @@ int32_t sysfs_instead(const PlanInput& in, const oci::Mount& mount, Builder& b) 
   tree.recursive = true;
   tree.rec_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
   tree.propagation = {MS_PRIVATE | MS_REC};
-  return b.source(std::move(tree));
+  return plan_tree(in, std::move(tree), b);
 }
 
 Result<void> plan_filesystem(const PlanInput& in, const oci::Mount& mount,
@@ -323,7 +325,7 @@ struct MaskTrees {
   int32_t null = -1, empty = -1;
 };
 
-MaskTrees mask_trees(Builder& b) {
+MaskTrees mask_trees(const PlanInput& in, Builder& b) {
   Source null;
   null.kind = Source::Kind::kNull;
   null.what = "masked paths";
@@ -335,11 +337,11 @@ MaskTrees mask_trees(Builder& b) {
     if (sources[i].kind == Source::Kind::kEmpty) trees.empty = static_cast<int32_t>(i);
   }
   if (trees.null >= 0) return trees;
-  trees.null = b.source(std::move(null));
+  trees.null = plan_tree(in, std::move(null), b);
   Source empty;
   empty.kind = Source::Kind::kEmpty;
   empty.what = "masked paths";
-  trees.empty = b.source(std::move(empty));
+  trees.empty = plan_tree(in, std::move(empty), b);
   return trees;
 }
 
@@ -351,7 +353,7 @@ void plan_masks(const PlanInput& in, Builder& b, bool in_proc) {
     if (!seen.insert(masked).second) continue;
     const std::string_view name = name_in_proc(in, masked);
     if (name.empty() == in_proc) continue;
-    if (trees.null < 0) trees = mask_trees(b);
+    if (trees.null < 0) trees = mask_trees(in, b);
     const uint32_t target = b.text(in_proc ? name : std::string_view(masked));
     init::Step& s = b.step(kMask, "mask " + masked);
     s.a = target;
@@ -399,7 +401,7 @@ Result<void> plan_rootfs(const PlanInput& in, Builder& b) {
   // The root itself is what pivot_root stacks the old one on, and that may not be shared. What the spec
   // asked for it gets after the pivot.
   root.propagation = shared ? std::vector<uint64_t>{MS_PRIVATE} : base_propagation(propagation);
-  const int32_t fd = b.source(std::move(root));
+  const int32_t fd = plan_tree(in, std::move(root), b);
   const uint32_t path = at_path ? b.text(in.rootfs) : 0;
   init::Step& attach = b.step(kAttachRoot, "attach the rootfs");
   attach.fd = fd;
@@ -449,6 +451,8 @@ void plan_proc_paths(const PlanInput& in, Builder& b) {
 }  // namespace
 
 void plan_pivot(const PlanInput& in, Builder& b) {
+  // The host's null device is the one for masks: after the pivot its path would be the image's.
+  if (!in.host.may_mount && !in.spec.linux_.masked_paths.empty()) mask_trees(in, b);
   plan_proc_paths(in, b);
   const auto propagation = root_propagation(in.spec);
   const bool shared = propagation && (*propagation & (MS_SHARED | MS_UNBINDABLE)) != 0;

@@ -50,8 +50,9 @@ void plan_time(const PlanInput& in, Builder& b) {
   b.step(kUnshare, "make a time namespace").n = clone_flag(NamespaceKind::kTime);
   if (!in.spec.linux_.time_offsets.empty()) {
     b.plan().parent.time_offsets = in.spec.linux_.time_offsets;
-    b.step(kRendezvous, "wait for time offsets").n =
-        static_cast<uint64_t>(init::Rendezvous::kTimeOffsets);
+    init::Step& s = b.step(kRendezvous, "wait for time offsets");
+    s.n = static_cast<uint64_t>(init::Rendezvous::kTimeOffsets);
+    s.m = in.host.euid != 0 ? 1 : 0;
   }
   const int32_t fd = b.given(in.host.proc_fd.get(), "procfs");
   b.step(kEnterTimeNamespace, "enter the time namespace").fd = fd;
@@ -154,7 +155,9 @@ Result<void> plan_namespaces(const PlanInput& in, Builder& b) {
   if (has_new(in.spec, NamespaceKind::kUser)) {
     plan.parent.uid_mappings = in.spec.linux_.uid_mappings;
     plan.parent.gid_mappings = in.spec.linux_.gid_mappings;
-    b.step(kRendezvous, "wait for id maps").n = static_cast<uint64_t>(init::Rendezvous::kIdMaps);
+    init::Step& s = b.step(kRendezvous, "wait for id maps");
+    s.n = static_cast<uint64_t>(init::Rendezvous::kIdMaps);
+    s.m = in.host.euid != 0 ? 1 : 0;
     b.step(kBecomeRoot, "become root of the user namespace");
   }
   for (const oci::Namespace& ns : in.spec.linux_.namespaces) {

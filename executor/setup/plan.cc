@@ -31,6 +31,8 @@ constexpr OpName kNames[] = {
     {kPropagation, "propagation"},
     {kAttachRoot, "attach-root"},
     {kEnterDir, "enter-dir"},
+    {kOpenTree, "open-tree"},
+    {kDumpable, "dumpable"},
     {kMountFs, "mount-fs"},
     {kMountOver, "mount-over"},
     {kBind, "bind"},

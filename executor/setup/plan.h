@@ -29,17 +29,24 @@ struct Source {
     kNamespace,  ///< /proc/PID/ns/X or a pinned one at `path`; n = CLONE_NEW* it must be
     kNull,       ///< detached clone of the host's /dev/null, verified to be device 1:3
     kEmpty,      ///< detached empty read-only tmpfs
+    kIdMap,      ///< user namespace that carries `maps`, or the one at `maps_path`
     kHookState,  ///< memfd that the launcher fills with the state for hooks inside
     kHandover,   ///< n-th descriptor of the executor's own list
   };
   Kind kind = Kind::kGiven;
   std::string path;
-  std::string what;  ///< for errors: "bind source /x of mount /y"
+  std::string what;  ///< for errors: "rootfs /x", "error mounting \"/x\" to rootfs at \"/y\""
   bool recursive = false;
   bool no_follow = false;
   uint64_t attr_set = 0, attr_clr = 0;  ///< top mount
   uint64_t rec_set = 0, rec_clr = 0;    ///< whole tree
-  std::vector<uint64_t> propagation;    ///< MS_SHARED, ..., each with or without MS_REC
+  /// A bind for a user namespace, which may not take away what a mount of the host's is restricted by
+  /// (mount_namespaces(7)): attr_clr leaves those flags alone, and one of them in `named_clr`, or a
+  /// setting of access times other than the mount's (`sets_atime`), is EPERM.
+  bool keeps_locked = false, sets_atime = false;
+  uint64_t named_clr = 0;
+  std::vector<uint64_t> propagation;  ///< MS_SHARED, ..., each with or without MS_REC
+  bool by_child = false;              ///< opened by the child (kOpenTree), here only its place
   enum class IdMap : uint8_t { kNone, kTop, kTree };
   IdMap idmap = IdMap::kNone;  ///< ids of the top mount, or of every mount, are mapped
   IdMaps maps;                 ///< by these, or by
@@ -130,6 +137,9 @@ class Builder {
   std::vector<init::Step> steps_;
   std::string text_;
 };
+
+/// The calls of mount_setattr(2) that give a tree its attributes and propagation, in their order.
+std::vector<init::TreeChange> tree_changes(const Source& source);
 
 /// "mount-fs" for kMountFs.
 const char* to_string(init::Op op) noexcept;

@@ -13,18 +13,6 @@ namespace {
 
 using enum init::Op;
 
-void plan_write(const PlanInput& in, Builder& b, const std::string& what, const std::string& file,
-                const std::string& value) {
-  const int32_t fd = b.given(in.host.proc_fd.get(), "procfs");
-  const uint32_t path = b.text(file);
-  const uint32_t data = b.text(value);
-  init::Step& s = b.step(kWriteProc, what);
-  s.fd = fd;
-  s.a = path;
-  s.b = data;
-  s.n = value.size();
-}
-
 std::string sysctl_path(const std::string& key) {
   std::string path = "sys/" + key;
   // sysctl(8): the first separator decides whether dots or slashes part the names.
@@ -137,6 +125,18 @@ Result<void> plan_execution(const PlanInput& in, Builder& b) {
 
 }  // namespace
 
+void plan_write(const PlanInput& in, Builder& b, const std::string& what, const std::string& file,
+                const std::string& value) {
+  const int32_t fd = b.given(in.host.proc_fd.get(), "procfs");
+  const uint32_t path = b.text(file);
+  const uint32_t data = b.text(value);
+  init::Step& s = b.step(kWriteProc, what);
+  s.fd = fd;
+  s.a = path;
+  s.b = data;
+  s.n = value.size();
+}
+
 void plan_names(const PlanInput& in, Builder& b) {
   if (!in.spec.hostname.empty()) {
     const uint32_t name = b.text(in.spec.hostname);
@@ -206,7 +206,7 @@ Result<void> plan_limits(const PlanInput& in, Builder& b) {
     }
     plan_limit(limit, resource, b);
   }
-  parent.oom_score_adj = in.process.oom_score_adj;
+  if (in.host.euid == 0) parent.oom_score_adj = in.process.oom_score_adj;
   return plan_execution(in, b);
 }
 

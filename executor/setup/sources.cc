@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 
 #include <map>
@@ -20,36 +21,66 @@
 namespace amphora::setup {
 namespace {
 
-Result<void> set_one(int tree, const Source& source, bool recursive, const MountAttr& attr) {
-  if (attr.attr_set == 0 && attr.attr_clr == 0 && attr.propagation == 0) return {};
-  const unsigned flags = AT_EMPTY_PATH | (recursive ? static_cast<unsigned>(AT_RECURSIVE) : 0U);
-  if (sys::mount_setattr(tree, "", flags, attr) == 0) return {};
-  return fail_errno(errno, "set mount attributes of " + source.what);
+/// A bind's `what` is runc's whole phrase, which a colon follows.
+std::string doing(const char* what, const Source& source) {
+  if (source.what.starts_with("error ")) return source.what + ": " + what + " the source";
+  return std::string(what) + " " + source.what;
 }
 
-/// One call for the whole tree and one for its top mount, each with its last propagation; a tree of
-/// one mount needs only the second.
 Result<void> set_attributes(int tree, const Source& source) {
-  MountAttr whole{};
-  MountAttr top{};
-  whole.attr_set = source.rec_set;
-  whole.attr_clr = source.rec_clr;
-  top.attr_set = source.attr_set;
-  top.attr_clr = source.attr_clr;
-  for (const uint64_t propagation : source.propagation) {
-    const uint64_t kind = propagation & ~static_cast<uint64_t>(MS_REC);
-    const bool recursive = (propagation & MS_REC) != 0;
-    MountAttr& attr = recursive && source.recursive ? whole : top;
-    if (attr.propagation != 0 && attr.propagation != kind) {
-      // Combinations such as "slave" then "shared" are two changes, in their order.
-      MountAttr first{};
-      first.propagation = attr.propagation;
-      TRY(set_one(tree, source, &attr == &whole, first));
+  for (const init::TreeChange& change : tree_changes(source)) {
+    const unsigned flags =
+        AT_EMPTY_PATH | (change.recursive != 0 ? static_cast<unsigned>(AT_RECURSIVE) : 0U);
+    const MountAttr attr{change.set, change.clear, change.propagation, 0};
+    if (sys::mount_setattr(tree, "", flags, attr) != 0) {
+      return fail_errno(errno, doing("set mount attributes of", source));
     }
-    attr.propagation = kind;
   }
-  TRY(set_one(tree, source, true, whole));
-  return set_one(tree, source, false, top);
+  return {};
+}
+
+/// What statvfs(3) says of a mount, as attributes.
+Result<uint64_t> attributes_of(int tree, const Source& source) {
+  struct statvfs fs{};
+  if (::fstatvfs(tree, &fs) != 0) return fail_errno(errno, doing("look at", source));
+  constexpr std::pair<unsigned long, uint64_t> kPairs[] = {
+      {ST_RDONLY, MOUNT_ATTR_RDONLY},   {ST_NOSUID, MOUNT_ATTR_NOSUID},
+      {ST_NODEV, MOUNT_ATTR_NODEV},     {ST_NOEXEC, MOUNT_ATTR_NOEXEC},
+      {ST_NOATIME, MOUNT_ATTR_NOATIME}, {ST_NODIRATIME, MOUNT_ATTR_NODIRATIME},
+  };
+  uint64_t attributes = 0;
+  for (const auto& [flag, attribute] : kPairs) {
+    if ((fs.f_flag & flag) != 0) attributes |= attribute;
+  }
+  if ((fs.f_flag & (ST_NOATIME | ST_RELATIME)) == 0) attributes |= MOUNT_ATTR_STRICTATIME;
+  return attributes;
+}
+
+/// We have the rights that the container's user namespace has not, so its locks are ours to keep.
+Result<void> keep_locked(int tree, Source& source) {
+  if ((source.attr_set | source.attr_clr) == 0) return {};
+  constexpr uint64_t kLocked =
+      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  constexpr uint64_t kTimes = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME;
+  TRY_ASSIGN(const uint64_t now, attributes_of(tree, source));
+  uint64_t refused = now & kLocked & source.named_clr;
+  if (refused == MOUNT_ATTR_RDONLY) {
+    // It may be the filesystem that is read-only, which nobody locks: it stays so when the mount is not.
+    const MountAttr writable{0, MOUNT_ATTR_RDONLY, 0, 0};
+    if (sys::mount_setattr(tree, "", AT_EMPTY_PATH, writable) != 0) {
+      return fail_errno(errno, doing("set mount attributes of", source));
+    }
+    TRY_ASSIGN(const uint64_t then, attributes_of(tree, source));
+    refused &= ~then;
+  }
+  if (source.sets_atime && (now & kTimes) != (source.attr_set & kTimes)) refused |= kTimes;
+  if (refused != 0) {
+    return std::unexpected(Error::from_errno(EPERM, source.what)
+                               .hint("flags of the mount it is from cannot be taken away in a user "
+                                     "namespace"));
+  }
+  source.attr_clr &= ~(now & kLocked);
+  return {};
 }
 
 /// A path of another type is an error: joining it would quietly share the wrong thing.
@@ -104,16 +135,17 @@ Result<void> map_ids(int tree, const Source& source, MapCarriers& carriers) {
           ? "this kernel or this filesystem does not support id-mapped mounts"
           : "it needs CAP_SYS_ADMIN where the filesystem was mounted, and a mount that is "
             "not id-mapped yet";
-  return std::unexpected(Error::from_errno(err, "map the ids of " + source.what).hint(hint));
+  return std::unexpected(Error::from_errno(err, doing("map the ids of", source)).hint(hint));
 }
 
-Result<UniqueFd> open_tree_source(const Source& source, int bundle_fd, MapCarriers& carriers) {
+Result<UniqueFd> open_tree_source(Source& source, int bundle_fd, MapCarriers& carriers) {
   unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
   if (source.recursive) flags |= AT_RECURSIVE;
   if (source.no_follow) flags |= AT_SYMLINK_NOFOLLOW;
   const int dir = source.path.starts_with('/') ? AT_FDCWD : bundle_fd;
   UniqueFd tree(sys::open_tree(dir, source.path.c_str(), flags));
-  if (!tree) return fail_errno(errno, "open " + source.what);
+  if (!tree) return fail_errno(errno, doing("open", source));
+  if (source.keeps_locked) TRY(keep_locked(tree.get(), source));
   if (source.idmap != Source::IdMap::kNone) TRY(map_ids(tree.get(), source, carriers));
   TRY(set_attributes(tree.get(), source));
   return tree;
@@ -154,6 +186,8 @@ Result<UniqueFd> open_memory(const Source& source) {
 Result<int> open_one(Source& source, int bundle_fd, std::span<const int> handover,
                      MapCarriers& carriers) {
   using Kind = Source::Kind;
+  // Its place holds the directory that a relative path begins at until the child has opened it.
+  if (source.by_child) return bundle_fd;
   Result<UniqueFd> opened = UniqueFd();
   switch (source.kind) {
     case Kind::kGiven:
@@ -173,6 +207,11 @@ Result<int> open_one(Source& source, int bundle_fd, std::span<const int> handove
     case Kind::kEmpty:
       opened = open_empty(source);
       break;
+    case Kind::kIdMap: {
+      TRY_ASSIGN(const int carrier, carrier_of(source, carriers));
+      opened = duplicate(carrier);
+      break;
+    }
     case Kind::kHookState:
       opened = open_memory(source);
       break;

@@ -25,12 +25,13 @@ Result<void> lock(int dir_fd, const std::string& id) {
   return {};
 }
 
-/// mkdir -p with mode 0700; only the state root's own path, which is the administrator's.
+/// mkdir -p with mode 0700; only the state root's own path, which is the administrator's. Sticky: what
+/// tidies $XDG_RUNTIME_DIR leaves such a directory alone (XDG Base Directory Specification).
 Result<void> make_directories(const std::string& path) {
   for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
     const std::string part = path.substr(0, slash);
     const bool last = slash == std::string::npos;
-    if (::mkdir(part.c_str(), last ? 0700 : 0711) != 0 && errno != EEXIST) {
+    if (::mkdir(part.c_str(), last ? 01700 : 0711) != 0 && errno != EEXIST) {
       return fail_errno(errno, "make the state directory " + part);
     }
     if (last) return {};

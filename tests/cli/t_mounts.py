@@ -227,20 +227,64 @@ def test_masked_paths(lab):  # acceptance case 28
 
 
 def test_locked_flags_in_a_user_namespace(lab):  # acceptance case 26
-    """A bind of a nodev,nosuid mount keeps them where nothing else is asked; asked to clear them it is cleared by the host's root."""
+    """What a mount of the host's is restricted by stays in a user namespace; to clear it by name is an error. Access times
+    stay as they are unless a setting is named."""
     tree = Tree(lab)
-    run("mount", "-t", "tmpfs", "-o", "nosuid,nodev,noexec,mode=755", "locked", tree.path + "/sub")
-    try:
+    run("mount", "-t", "tmpfs", "-o", "nosuid,nodev,noexec,noatime,mode=755", "locked", tree.path + "/sub")
+
+    def seen_with(user, *options):
         def change(spec):
-            mapped(spec)
-            adding(mount("/tmp/ro", tree.path + "/sub", "bind", "ro"), mount("/tmp/exec", tree.path + "/sub", "bind", "exec"))(spec)
+            if user:
+                mapped(spec)
+            adding(mount("/tmp/x", tree.path + "/sub", "bind", *options))(spec)
         r = Cli(lab).run("cat", "/proc/self/mountinfo", change=change)
-        equal(r.code, 0, r.err)
-        seen = options_of(r.out)
-        check({"ro", "nosuid", "nodev", "noexec"} <= seen["/tmp/ro"], f"ro: {seen['/tmp/ro']}")
-        check("noexec" not in seen["/tmp/exec"] and "nodev" in seen["/tmp/exec"], f"exec: {seen['/tmp/exec']}")
+        return (options_of(r.out).get("/tmp/x"), r)
+
+    try:
+        for user in (False, True):
+            kept = {"nosuid", "nodev", "noexec"} if user else set()
+            for options in (["ro"], ["rw"], ["ro", "atime"], ["nostrictatime"], ["symfollow"]):
+                seen, r = seen_with(user, *options)
+                equal(r.code, 0, f"{options}: {r.err}")
+                equal(seen & {"nosuid", "nodev", "noexec"}, kept, f"user namespace {user}, {options}")
+                check("noatime" in seen, f"user namespace {user}, {options}: access times changed: {seen}")
+                equal("ro" in seen, "ro" in options, f"{options}: {seen}")
+            for options in (["exec"], ["suid"], ["ro", "dev"], ["strictatime"], ["relatime"], ["nodiratime"]):
+                seen, r = seen_with(user, *options)
+                if user:
+                    check(r.code == 1 and "error mounting" in r.err and "operation not permitted" in r.err, f"{options}: {r!r}")
+                    continue
+                equal(r.code, 0, f"{options}: {r.err}")
+                equal(seen & {"nosuid", "nodev", "noexec"}, set(), f"{options}")
+        seen, _ = seen_with(False, "nodiratime")
+        check({"nodiratime", "relatime"} <= seen and "noatime" not in seen, f"nodiratime is a setting of its own: {seen}")
+        run("mount", "-o", "remount,bind,ro", tree.path + "/sub")
+        seen, r = seen_with(True, "rw")
+        check(r.code == 1 and "operation not permitted" in r.err, f"a locked read-only: {r!r}")
+        run("mount", "-o", "remount,bind,rw", tree.path + "/sub")
+        run("mount", "-o", "remount,ro", tree.path + "/sub")  # the filesystem: nobody's lock
+        seen, r = seen_with(True, "rw")
+        equal(r.code, 0, f"a read-only filesystem, rw: {r.err}")
     finally:
         run("umount", tree.path + "/sub")
+
+
+def test_bind_of_what_earlier_mounts_make(lab):
+    """A source below the root filesystem is what the container's earlier mounts put there, and links in it lead nowhere else."""
+    cli = Cli(lab)
+    tree = Tree(lab)
+    os.mkdir(tree.path + "/inner")
+    tree.file("inner/word", "from the volume\n")
+    os.symlink("/etc/hostname", tree.path + "/out")
+    cli.bundle("true")
+    root = f"{L.LAB}/bundles/shared/rootfs"
+    r = cli.run("sh", "-c", "cat /tmp/again/inner/word /tmp/one/word /tmp/deep/tmp/vol/inner/word", change=adding(
+        mount("/tmp/vol", tree.path, "bind"), mount(root + "/tmp/again", root + "/tmp/vol", "rbind"),
+        mount("/tmp/one", root + "/tmp/vol/inner", "bind", "ro"), mount("/tmp/deep", root, "rbind")))
+    equal((r.code, r.out), (0, "from the volume\n" * 3), r.err)
+    # /etc/hostname is not in the container: the link is its own, not the host's.
+    r = cli.run("cat", "/tmp/file", change=adding(mount("/tmp/vol", tree.path, "bind"), mount("/tmp/file", root + "/tmp/vol/out", "bind")))
+    check(r.code == 1 and "error mounting" in r.err and "no such file" in r.err, repr(r))
 
 
 def test_no_pivot_leaves_no_bare_proc(lab):

@@ -61,6 +61,7 @@ constexpr Bit kMountBits[] = {
 constexpr Bit kFlagBits[] = {
     {init::kOptional, "optional"}, {init::kRecursive, "recursive"}, {init::kCreate, "create"},
     {init::kNoFollow, "nofollow"}, {init::kTolerate, "tolerate"},   {init::kKeepLink, "keep-link"},
+    {init::kInRoot, "in-root"},
 };
 
 constexpr Bit kInheritBits[] = {
@@ -169,8 +170,10 @@ class Dumper {
   void source(int32_t index) {
     if (index < 0) return;
     const Source& s = plan_.sources.at(static_cast<size_t>(index));
-    static constexpr const char* kKinds[] = {
-        "given", "tree", "namespace", "null device", "empty tree", "state of hooks", "hand-over"};
+    static constexpr const char* kKinds[] = {"given",          "tree",
+                                             "namespace",      "null device",
+                                             "empty tree",     "user namespace of an id map",
+                                             "state of hooks", "hand-over"};
     std::string text = fmt::format("fd: {}", kKinds[static_cast<size_t>(s.kind)]);
     if (!s.path.empty()) text += " of " + s.path;
     if (s.recursive) text += ", recursive";
@@ -293,6 +296,20 @@ class Dumper {
       case kSetCaps:
         line(fmt::format("effective {:#x} permitted {:#x} inheritable {:#x}", s.n, s.m, word(s.a)));
         return true;
+      case kOpenTree: {
+        text("path", s.a);
+        if (s.m != init::kPathTree) line(s.m == init::kNullTree ? "the null device" : "empty");
+        if (s.n != UINT64_MAX) source(static_cast<int32_t>(s.n));
+        for (uint32_t i = 0; i < s.d; ++i) {
+          init::TreeChange change{};
+          std::memcpy(&change, plan_.text(s.b) + i * sizeof change, sizeof change);
+          line(fmt::format("{}set {} clear {} propagation {}",
+                           change.recursive != 0 ? "in the whole tree " : "",
+                           bits(change.set, kAttributeBits), bits(change.clear, kAttributeBits),
+                           bits(change.propagation, kMountBits)));
+        }
+        return true;
+      }
       case kRlimit:
         line(fmt::format("resource {} {} {}", s.n, s.m, word(s.d)));
         return true;

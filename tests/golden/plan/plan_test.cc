@@ -57,7 +57,7 @@ struct World {
   ExecPlan exec;
   std::map<std::string, std::string> cgroup_paths;
   bool is_exec = false, start_socket = false, no_pivot = false, no_new_keyring = false;
-  bool rootless = false, stdio = false;
+  bool stdio = false;
   int preserve_fds = 0;
 };
 
@@ -89,8 +89,9 @@ void apply(World& world, const std::string& setting) {
   if (word == "cgroup") {
     set_cgroups(world, value);
   } else if (word == "rootless") {
-    world.rootless = true;
     world.host.euid = 1000;
+    world.host.may_mount = false;
+    world.cgroup_paths.clear();
     world.host.other_ids = true;
     world.host.own_capabilities = 0;
   } else if (word == "other-ids") {
@@ -127,7 +128,7 @@ World make_world(const Case& test) {
 }
 
 Result<oci::Spec> make_spec(const Case& test) {
-  auto json = nlohmann::json::parse(oci::default_spec_json(/*rootless=*/false));
+  auto json = nlohmann::json::parse(oci::default_spec_json(/*rootless=*/std::nullopt));
   json["process"]["terminal"] = false;
   const auto patch = nlohmann::json::parse(test.spec, nullptr, /*allow_exceptions=*/false);
   EXPECT_FALSE(patch.is_discarded()) << "the spec is no JSON";
@@ -160,7 +161,6 @@ Result<Plan> plan_of(const Case& test) {
   in.preserve_fds = world.preserve_fds;
   in.no_pivot = world.no_pivot;
   in.no_new_keyring = world.no_new_keyring;
-  in.rootless = world.rootless;
   return world.is_exec ? make_exec_plan(in, 104) : make_plan(in);
 }
 

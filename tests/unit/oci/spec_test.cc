@@ -271,7 +271,7 @@ TEST(LoadSpec, ReadsConfigJsonOfTheBundle) {
   const auto none = load_spec(bundle.get());
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error().what(), "load spec: open config.json: no such file or directory");
-  std::ofstream(file) << default_spec_json(false);
+  std::ofstream(file) << default_spec_json(std::nullopt);
   const auto spec = load_spec(bundle.get());
   EXPECT_TRUE(spec) << spec.error().what();
   std::ofstream(file) << "{";
@@ -283,7 +283,7 @@ TEST(LoadSpec, ReadsConfigJsonOfTheBundle) {
 }
 
 TEST(DefaultSpec, IsRuncsBundle) {
-  const auto json = default_spec_json(false);
+  const auto json = default_spec_json(std::nullopt);
   EXPECT_THAT(json, HasSubstr("\n\t\t\"args\": [\n\t\t\t\"sh\"\n\t\t],\n"));
   EXPECT_TRUE(json.ends_with("]\n\t}\n}")) << "no newline at the end, as runc";
   const auto spec = parse_spec(json);
@@ -301,11 +301,13 @@ TEST(DefaultSpec, IsRuncsBundle) {
 }
 
 TEST(DefaultSpec, RootlessHasAUserNamespaceAndNoNetwork) {
-  const auto spec = parse_spec(default_spec_json(true));
+  const auto spec = parse_spec(default_spec_json(Ids{1000, 1001}));
   ASSERT_TRUE(spec) << spec.error().what();
   EXPECT_NE(spec->find_namespace(NamespaceKind::kUser), nullptr);
   EXPECT_EQ(spec->find_namespace(NamespaceKind::kNetwork), nullptr);
   EXPECT_EQ(spec->linux_.uid_mappings.at(0).size, 1U);
+  EXPECT_EQ(spec->linux_.uid_mappings.at(0).host_id, 1000U) << "the caller's";
+  EXPECT_EQ(spec->linux_.gid_mappings.at(0).host_id, 1001U);
   EXPECT_THAT(spec->linux_.resources.devices, IsEmpty());
   EXPECT_EQ(spec->mounts[5].source, "/sys");
 }
