@@ -154,6 +154,8 @@ class Cgroup {
 struct Options {
   bool systemd = false;   ///< --systemd-cgroup, runtime option, or cgroupsPath with two colons
   bool rootless = false;  ///< no cgroup rights: acceptable only without limits and without a path
+  /// The spec's, for org.systemd.property.NAME (systemd driver only); null: none.
+  const std::map<std::string, std::string>* annotations = nullptr;
 };
 
 /// Creates the container's cgroup (fails with kExists-like text when it holds processes already, as

@@ -23,6 +23,7 @@ class Writer {
     bytes_.resize((bytes_.size() + alignment - 1) / alignment * alignment);
   }
   void byte(uint8_t value) { bytes_.push_back(static_cast<char>(value)); }
+  void u16(uint16_t value) { number(value); }
   void u32(uint32_t value) { number(value); }
   void u64(uint64_t value) { number(value); }
   void text(std::string_view value);       ///< s and o

@@ -144,6 +144,7 @@ class SystemdCgroup : public Cgroup {
 Result<std::vector<UnitProperty>> unit_properties(const std::string& id, const UnitPath& path,
                                                   const std::string& unit,
                                                   const oci::Resources& resources,
+                                                  const Options& options,
                                                   const UnitTarget& target) {
   const bool slice = unit.ends_with(".slice");
   std::vector<UnitProperty> out{{"Description", "amphora container " + id}};
@@ -158,6 +159,12 @@ Result<std::vector<UnitProperty>> unit_properties(const std::string& id, const U
   out.push_back({"TasksAccounting", true});
   out.push_back({target.v2 ? "IOAccounting" : "BlockIOAccounting", true});
   out.push_back({"DefaultDependencies", false});
+  if (options.annotations != nullptr) {
+    TRY_ASSIGN(auto asked, annotated_properties(*options.annotations));
+    for (NamedValue& property : asked) {
+      out.push_back({std::move(property.name), std::move(property.value)});
+    }
+  }
   TRY_ASSIGN(auto limits, limit_properties(resources, target));
   out.insert(out.end(), limits.begin(), limits.end());
   return out;
@@ -185,7 +192,7 @@ Result<std::unique_ptr<Cgroup>> create_systemd(const std::string& id, const oci:
   const bool v2 = host.cgroup_mode == setup::CgroupMode::kUnified;
   TRY_ASSIGN(Systemd systemd, Systemd::connect(options.rootless));
   UnitTarget target{v2, systemd.version(), read_list("/proc", "devices").value_or(std::string())};
-  TRY_ASSIGN(auto properties, unit_properties(id, path, unit, linux_.resources, target));
+  TRY_ASSIGN(auto properties, unit_properties(id, path, unit, linux_.resources, options, target));
   if (!options.rootless && !host.in_user_namespace) {
     TRY_ASSIGN(auto devices, device_properties(linux_.resources.devices, target));
     properties.insert(properties.end(), devices.begin(), devices.end());

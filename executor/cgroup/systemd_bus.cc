@@ -63,6 +63,9 @@ void append(dbus::Writer& out, const UnitProperty& property) {
     const auto array = out.begin_array(4);
     for (const std::string& name : *names) out.text(name);
     out.end_array(array);
+  } else if (const auto* own = std::get_if<DBusValue>(&property.value)) {
+    out.signature(own->signature);
+    append(out, *own);
   } else {
     out.signature("a(ss)");
     const auto array = out.begin_array(8);

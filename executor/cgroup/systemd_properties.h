@@ -12,17 +12,18 @@
 #include <vector>
 
 #include "executor/base/error.h"
+#include "executor/cgroup/gvariant.h"
 #include "executor/oci/spec.h"
 
 namespace amphora::cgroup {
 
 using StringPairs = std::vector<std::pair<std::string, std::string>>;
 
-/// A D-Bus property: b, t, s, ay, as or a(ss) by the alternative.
+/// A D-Bus property: b, t, s, ay, as or a(ss) by the alternative, or of a type of its own.
 struct UnitProperty {
   std::string name;
   std::variant<bool, uint64_t, std::string, std::vector<uint8_t>, std::vector<std::string>,
-               StringPairs>
+               StringPairs, DBusValue>
       value;
 };
 

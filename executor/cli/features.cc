@@ -109,6 +109,11 @@ void write_linux(Document& out, const setup::Host& host, const setup::SeccompFea
   // As with cgroups: whether a container may ask for it. Whether the LSM is on is the host's affair.
   out.enabled("apparmor", true);
   out.enabled("selinux", true);
+  out.open("intelRdt", '{');
+  out.boolean("enabled", true);
+  out.boolean("schemata", true);
+  out.boolean("monitoring", true);
+  out.close('}');
   out.open("memoryPolicy", '{');
   out.list("modes", setup::known_memory_policy_modes());
   out.list("flags", setup::known_memory_policy_flags());

@@ -53,6 +53,10 @@ void read(Value value, State& out) {
   object.get("cgroupsPath", out.cgroups_path);
   object.get("cgroupDirs", out.cgroup_dirs);
   object.get("systemdUnit", out.systemd_unit);
+  object.get("rdtRoot", out.rdt_root);
+  object.get("rdtClass", out.rdt_class);
+  object.get("rdtMonitor", out.rdt_monitor);
+  object.get("rdtOwn", out.rdt_own);
   object.get("ownPidNamespace", out.own_pid_namespace);
   object.get("exitCode", out.exit_code);
   object.get("exitedAt", out.exited_at);
@@ -111,6 +115,12 @@ std::string to_json(const State& state) {
   json.text("cgroupsPath", state.cgroups_path);
   json.map("cgroupDirs", state.cgroup_dirs);
   json.text("systemdUnit", state.systemd_unit);
+  if (!state.rdt_class.empty()) {
+    json.text("rdtRoot", state.rdt_root);
+    json.text("rdtClass", state.rdt_class);
+    json.text("rdtMonitor", state.rdt_monitor);
+    json.boolean("rdtOwn", state.rdt_own);
+  }
   json.boolean("ownPidNamespace", state.own_pid_namespace);
   if (state.exit_code) json.number("exitCode", int64_t{*state.exit_code});
   json.text("exitedAt", state.exited_at);

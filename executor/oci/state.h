@@ -36,6 +36,10 @@ struct State {
   std::map<std::string, std::string>
       cgroup_dirs;           // hierarchy -> path below its mount; "" = unified
   std::string systemd_unit;  // scope made by the systemd driver, empty if none
+  /// linux.intelRdt: where resctrl is mounted, the class of service and the monitoring group there
+  /// (absolute; empty: none), and whether the class is this container's alone.
+  std::string rdt_root, rdt_class, rdt_monitor;
+  bool rdt_own = false;
   bool own_pid_namespace = false;
   std::optional<int> exit_code;  // recorded by who reaped init
   std::string exited_at;         // RFC 3339

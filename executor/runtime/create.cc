@@ -12,6 +12,7 @@
 
 #include "executor/base/path.h"
 #include "executor/base/sys.h"
+#include "executor/cgroup/intel_rdt.h"
 #include "executor/hooks/hooks.h"
 #include "executor/runtime/parts.h"
 #include "executor/runtime/runtime.h"
@@ -172,14 +173,23 @@ Result<void> Runtime::Undo::begin(const amphora::runtime::Bundle& bundle,
   const oci::Linux& linux_ = bundle.spec.linux_;
   amphora::cgroup::Options cgroup_options;
   cgroup_options.systemd = options.systemd_cgroup;
+  cgroup_options.annotations = &bundle.spec.annotations;
   cgroup_options.rootless =
       options.rootless_cgroups.value_or(host.euid != 0 || host.in_user_namespace);
   TRY(amphora::cgroup::record_intent(state.id, linux_, host, cgroup_options, state));
+  if (linux_.intel_rdt) {
+    TRY_ASSIGN(const std::string resctrl, amphora::cgroup::find_resctrl(host.proc_fd.get()));
+    amphora::cgroup::plan_rdt(resctrl, state.id, *linux_.intel_rdt, state);
+  }
   TRY_ASSIGN(entry, runtime.store_.create(state.id));
   armed = true;
   TRY(entry->save_first(state));
   TRY(amphora::runtime::keep_config(*entry, bundle.config));
   if (options.on_state_dir) TRY(options.on_state_dir(entry->dir_fd()));
+  if (linux_.intel_rdt) {
+    TRY(amphora::cgroup::make_rdt(*linux_.intel_rdt, state));
+    TRY(entry->save(state));
+  }
   TRY_ASSIGN(cgroup, amphora::cgroup::create(state.id, linux_, host, cgroup_options));
   if (!cgroup) {
     state.cgroup_dirs.clear();  // the next save tells that there is none to be found there
@@ -199,6 +209,7 @@ Runtime::Undo::~Undo() {
     runtime.children_.remove(init->pid);
   }
   if (cgroup) static_cast<void>(cgroup->remove());
+  static_cast<void>(amphora::cgroup::remove_rdt(state));
   if (entry) static_cast<void>(runtime.store_.remove(std::move(*entry)));
   // runtime-spec: poststop runs after deletion, also of what failed to be created.
   static_cast<void>(hooks::run("poststop", state.poststop,
@@ -283,6 +294,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   request.on_spawned = [&](const Process& process) -> Result<void> {
     undo.state.pid = process.pid;
     undo.state.start_time = process.start_time;
+    TRY(cgroup::add_to_rdt(undo.state, process.pid));
     return undo.entry->save(undo.state);
   };
   request.hook_state = [&](pid_t pid) {
@@ -385,7 +397,7 @@ Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& w
   input.placed_by_parent = joining.by_parent;
   std::copy(std::begin(stdio.fds), std::end(stdio.fds), std::begin(input.stdio));
   input.preserve_fds = options.preserve_fds;
-  input.parent_records = !options.pid_file.empty();
+  input.parent_records = !options.pid_file.empty() || !state.rdt_class.empty();
   TRY_ASSIGN(setup::Plan plan, setup::make_exec_plan(input, init->pidfd.get()));
   TRY(setup::open_sources(plan, entry.dir_fd(), raw(exec.fds)));
   setup::LaunchRequest request{plan, host_, cgroup.get(), children_};
@@ -398,8 +410,10 @@ Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& w
   request.on_seccomp = [&](UniqueFd listener, const Process& made) {
     return send_listener(plan.parent, state, std::move(listener), made);
   };
-  if (!options.pid_file.empty()) {
-    request.on_spawned = [&](const Process& made) {
+  if (input.parent_records) {
+    request.on_spawned = [&](const Process& made) -> Result<void> {
+      TRY(cgroup::add_to_rdt(state, made.pid));
+      if (options.pid_file.empty()) return {};
       return runtime::write_pid_file(options.pid_file, made.pid);
     };
   }

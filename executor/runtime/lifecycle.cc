@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include "executor/cgroup/intel_rdt.h"
 #include "executor/hooks/hooks.h"
 #include "executor/runtime/parts.h"
 #include "executor/runtime/runtime.h"
@@ -99,6 +100,7 @@ Result<std::vector<std::string>> Runtime::remove(const std::string& id, Force fo
   TRY_ASSIGN(const auto cgroup, cgroup::open(state, host_));
   TRY(end_processes(state, cgroup.get()));
   if (cgroup) TRY(cgroup->remove());
+  TRY(cgroup::remove_rdt(state));
   TRY(store_.remove(std::move(entry)));
   return run_poststop(state);
 }
@@ -112,6 +114,7 @@ Result<std::vector<std::string>> Runtime::remove_ended(const std::string& id, Cr
     if (!ended.state.own_pid_namespace) TRY(ended.cgroup->kill_all(SIGKILL));
     TRY(ended.cgroup->remove());
   }
+  TRY(cgroup::remove_rdt(ended.state));
   TRY(store_.remove(std::move(*entry)));
   return run_poststop(ended.state);
 }

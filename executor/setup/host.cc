@@ -287,6 +287,7 @@ Result<Host> probe_host() {
   Host host;
   TRY(probe_proc(host));
   host.euid = static_cast<uint32_t>(::getauxval(AT_EUID));
+  host.egid = static_cast<uint32_t>(::getauxval(AT_EGID));
   for (const unsigned long id : {AT_UID, AT_EUID, AT_GID, AT_EGID}) {
     if (::getauxval(id) != 0) host.other_ids = true;
   }

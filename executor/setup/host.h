@@ -26,7 +26,7 @@ struct Host {
   std::vector<Hierarchy> hierarchies;  ///< v1 and hybrid; without the unified one
   std::string unified_mount;           ///< cgroup2 mount point (unified or hybrid), else empty
   std::string unified_own_path;        ///< our own cgroup in it
-  uint32_t euid = 0;
+  uint32_t euid = 0, egid = 0;
   bool other_ids = false;          ///< not all of our uids and gids are 0, real and effective
   bool in_user_namespace = false;  ///< our own uid map is not the initial one
   uint64_t own_capabilities = 0;   ///< our effective set, bit n = capability n

@@ -108,8 +108,8 @@ MapWriter map_writer(const std::vector<oci::IdMapping>& map, uint32_t own, bool 
 }
 
 Result<void> write_id_maps(const Host& host, pid_t pid, const IdMaps& maps, Children& children) {
-  const MapWriter uids = map_writer(maps.uids, ::geteuid(), has_capability(host, CAP_SETUID));
-  const MapWriter gids = map_writer(maps.gids, ::getegid(), has_capability(host, CAP_SETGID));
+  const MapWriter uids = map_writer(maps.uids, host.euid, has_capability(host, CAP_SETUID));
+  const MapWriter gids = map_writer(maps.gids, host.egid, has_capability(host, CAP_SETGID));
   // user_namespaces(7): who may not give groups may not take them away either, which setgroups would
   // (CVE-2014-8989). newgidmap decides the same for its caller.
   if (gids == MapWriter::kOwnId) {

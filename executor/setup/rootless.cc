@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a caller who is not root cannot have: said before anything is made, by the spec's member. The
 // rules are runc's, but for groups, which a namespace mapped by newgidmap may set.
-#include <unistd.h>
-
 #include <charconv>
 
 #include "executor/setup/id_maps.h"
@@ -48,7 +46,7 @@ Result<void> check_groups(const PlanInput& in) {
   const auto& groups = in.process.user.additional_gids;
   const auto& map = in.spec.linux_.gid_mappings;
   if (groups.empty() || map.empty()) return {};
-  if (map_writer(map, ::getegid(), false) == MapWriter::kOwnId) {
+  if (map_writer(map, in.host.egid, false) == MapWriter::kOwnId) {
     return fail(Errc::kInvalid,
                 "process.user.additionalGids: cannot set any additional groups in a rootless "
                 "container whose gidMappings are the caller's own group only");

@@ -95,6 +95,20 @@ Result<void> check_net_devices(const oci::Spec& spec) {
   return {};
 }
 
+/// The class is a directory's name; its schemata are lines of the kernel's, which judges them.
+Result<void> check_rdt(const oci::Spec& spec) {
+  if (!spec.linux_.intel_rdt) return {};
+  const oci::IntelRdt& rdt = *spec.linux_.intel_rdt;
+  const std::string& id = rdt.clos_id;
+  if (id == "." || id == ".." || (id != "/" && id.find_first_of("/\n") != std::string::npos)) {
+    return fail(Errc::kInvalid, "linux.intelRdt.closID \"" + id + "\" is not a name");
+  }
+  if (rdt.mem_bw_schema.find('\n') != std::string::npos) {
+    return fail(Errc::kInvalid, "linux.intelRdt.memBwSchema has more than one line");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<void> validate(const oci::Spec& spec) {
@@ -122,9 +136,7 @@ Result<void> validate(const oci::Spec& spec) {
     return fail(Errc::kInvalid, "linux.uidMappings and gidMappings need a user namespace");
   }
   TRY(check_net_devices(spec));
-  if (spec.linux_.intel_rdt) {
-    return fail(Errc::kUnsupported, "linux.intelRdt: resctrl is not driven by this version");
-  }
+  TRY(check_rdt(spec));
   for (const auto& [key, value] : spec.linux_.sysctl) TRY(check_sysctl(spec, key));
   for (const oci::Mount& mount : spec.mounts) TRY(check_mount(mount));
   return {};

@@ -43,7 +43,10 @@ def test_validation(lab):  # acceptance case 37
             (process(apparmorProfile="profile") if not os.path.exists("/sys/module/apparmor/parameters/enabled") else None, "AppArmor is not enabled"),
             (process(selinuxLabel="a:b:c:d") if not os.path.exists("/sys/fs/selinux/enforce") else None, "SELinux is not enabled"),
             (linux(mountLabel="a:b:c:d") if not os.path.exists("/sys/fs/selinux/enforce") else None, "linux.mountLabel"),
-            (linux(intelRdt={"closID": "x"}), "linux.intelRdt"),
+            (linux(intelRdt={"closID": "x/y"}), "linux.intelRdt.closID"),
+            (linux(intelRdt={"memBwSchema": "MB:0=10\nMB:1=10"}), "linux.intelRdt.memBwSchema"),
+            (linux(intelRdt={"closID": "x"}) if " - resctrl " not in open("/proc/self/mountinfo", encoding="utf-8").read() else None,
+             "linux.intelRdt: resctrl is not mounted on this host"),
             (linux(rootfsPropagation="odd"), "linux.rootfsPropagation"),
             (linux(personality={"domain": "ODD"}), "linux.personality.domain"),
             (linux(netDevices={"no/name": {}}), "linux.netDevices"),
@@ -122,6 +125,7 @@ def test_features_are_true(lab):  # acceptance case 38
         r = cli.run("true", change=lambda spec, c=capability: spec["process"]["capabilities"]["bounding"].append(c))
         if r.code != 0 or f"unknown capability: {capability}" in r.err:
             refused.append(f"capability {capability}: {r.err.strip()[-200:]}")
+    equal(document["linux"]["intelRdt"], {"enabled": True, "schemata": True, "monitoring": True})
     for mode in document["linux"]["memoryPolicy"]["modes"]:
         nodes = "" if mode in ("MPOL_DEFAULT", "MPOL_LOCAL") else "0"
         tried(f"memory policy {mode}", lambda spec, m=mode, n=nodes: spec["linux"].update(memoryPolicy={"mode": m, "nodes": n}))

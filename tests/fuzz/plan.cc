@@ -51,6 +51,7 @@ World world_of(std::string_view words) {
   if (world.rootless) {
     host.euid = 1000;
     host.own_capabilities = 0;
+    host.may_mount = false;
   }
   host.other_ids = world.rootless || has("group");
   host.in_user_namespace = has("nested");
@@ -74,7 +75,6 @@ Result<Plan> plan_of(const oci::Spec& spec, World& world) {
                       .cgroup_paths = world.cgroup_paths};
   for (int n = 0; world.stdio && n < 3; ++n) in.stdio[n] = 100 + n;
   if (world.start_socket) in.start_socket = 103;
-  in.rootless = world.rootless;
   return world.is_exec ? setup::make_exec_plan(in, 104) : setup::make_plan(in);
 }
 
@@ -118,6 +118,11 @@ void check_step(const Plan& plan, const init::View& view, const init::Step& step
       for (const auto part : path::components(text_at(view, step.a))) AMPHORA_CHECK(part != "..");
       text_at(view, step.b);
       return;
+    case kOpenTree:
+      text_at(view, step.a);
+      AMPHORA_CHECK(step.b % 8 == 0 && step.fd >= 0);
+      AMPHORA_CHECK(step.n == UINT64_MAX || step.n < plan.sources.size());
+      return check_bytes(view, step.b, step.d * sizeof(init::TreeChange));
     case kSetGroups:
       return check_bytes(view, step.a, step.n * sizeof(uint32_t));
     case kAffinity:
@@ -172,6 +177,8 @@ void check_order(const oci::Spec& spec, const Plan& plan, const World& world) {
   if (uid.count == 1 && gid.count == 1) AMPHORA_CHECK(gid.at < uid.at);
   if (uid.count == 1 && caps.count == 1) AMPHORA_CHECK(uid.at < caps.at);
   AMPHORA_CHECK(pivot.count <= 1);
+  // After the pivot a path of the host's is the image's.
+  for (size_t at = pivot.at; at < steps.size(); ++at) AMPHORA_CHECK(steps[at].op != kOpenTree);
   if (pivot.count == 1 && uid.count == 1) AMPHORA_CHECK(pivot.at < uid.at);
   // An exec's cgroup is entered by itself; init waits for what only the parent can do.
   AMPHORA_CHECK(await.count > 0 || world.is_exec);

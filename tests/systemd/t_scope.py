@@ -75,6 +75,24 @@ def test_a_scope_has_the_name_and_place_that_was_asked(lab):
             equal(show(f"amph-{id}.scope", "LoadState"), {"LoadState": "not-found"}, f"{name} {kind}")
 
 
+def test_properties_by_annotation(lab):
+    """org.systemd.property.NAME, values as GVariant's text, seconds as microseconds; beside runc."""
+    asked = {"org.systemd.property.CollectMode": "'inactive-or-failed'", "org.systemd.property.TimeoutStopSec": "uint64 123",
+             "org.systemd.property.Documentation": "['man:one(1)', 'man:two(1)']", "org.systemd.property.SendSIGHUP": "true"}
+    for name in ("runc", "amphora"):
+        cli = SystemdCli(lab, name)
+        id = cli.running("sleep", "1000", change=lambda spec: spec.update(annotations=asked))
+        equal(show(f"amph-{id}.scope", "CollectMode", "TimeoutStopUSec", "Documentation", "SendSIGHUP"),
+              {"CollectMode": "inactive-or-failed", "TimeoutStopUSec": "2min 3s", "Documentation": '"man:one(1)" "man:two(1)"', "SendSIGHUP": "yes"}, name)
+        cli.end(id)
+    cli = SystemdCli(lab)
+    for value, text in (("nonsense", "is no number"), ("'yes'", "systemd"), ("uint64 -1", "is no such number")):
+        r = cli.run("true", change=lambda spec, v=value: spec.update(annotations={"org.systemd.property.SendSIGHUP": v}))
+        check(r.code == 1 and text in r.err, f"{value}: {r!r}")
+        if text != "systemd":
+            contains(r.err, "annotation org.systemd.property.SendSIGHUP")
+
+
 def test_run_exec_and_the_verbs(lab):
     cli = SystemdCli(lab)
     for kind in (NATIVE, WASM):

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// Intel RDT in a directory that stands in for resctrl: what is made, written, joined and removed. The
+// kernel makes a directory's files by itself there; here they are put in place where they are wanted.
+#include "executor/cgroup/intel_rdt.h"
+
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include <gtest/gtest.h>
+
+namespace amphora::cgroup {
+namespace {
+
+namespace fs = std::filesystem;
+
+class IntelRdtTest : public testing::Test {
+ protected:
+  IntelRdtTest() {
+    char name[] = "/tmp/rdt.XXXXXX";
+    root_ = ::mkdtemp(name);
+  }
+  ~IntelRdtTest() override { fs::remove_all(root_); }
+
+  std::string group(const std::string& name) {
+    const std::string dir = root_ + (name.empty() ? "" : "/" + name);
+    fs::create_directories(dir);
+    for (const char* file : {"/schemata", "/tasks"}) std::ofstream(dir + file).close();
+    return dir;
+  }
+  static std::string text(const std::string& path) {
+    std::ostringstream out;
+    out << std::ifstream(path).rdbuf();
+    return out.str();
+  }
+
+  std::string root_;
+  oci::State state_;
+};
+
+TEST_F(IntelRdtTest, OwnClassIsNamedForTheContainerAndRemoved) {
+  const oci::IntelRdt rdt{.schemata = {"L3:0=f", "MB:0=50"}};
+  plan_rdt(root_, "web", rdt, state_);
+  EXPECT_EQ(state_.rdt_class, root_ + "/web");
+  EXPECT_TRUE(state_.rdt_own);
+  group("web");
+  ASSERT_TRUE(make_rdt(rdt, state_));
+  EXPECT_EQ(text(root_ + "/web/schemata"), "L3:0=f\nMB:0=50\n");
+  ASSERT_TRUE(add_to_rdt(state_, 4242));
+  EXPECT_EQ(text(root_ + "/web/tasks"), "4242");
+  for (const char* file : {"/web/schemata", "/web/tasks"})
+    fs::remove(root_ + file);  // the kernel's to do
+  ASSERT_TRUE(remove_rdt(state_));
+  EXPECT_FALSE(fs::exists(root_ + "/web"));
+  EXPECT_TRUE(remove_rdt(state_)) << "what is gone is no failure";
+}
+
+TEST_F(IntelRdtTest, NoSchemaIsNoWrite) {
+  const oci::IntelRdt rdt;
+  plan_rdt(root_, "web", rdt, state_);
+  ASSERT_TRUE(make_rdt(rdt, state_));
+  EXPECT_TRUE(fs::is_directory(root_ + "/web"));
+  EXPECT_FALSE(fs::exists(root_ + "/web/schemata"));
+  ASSERT_TRUE(remove_rdt(state_));
+  EXPECT_FALSE(fs::exists(root_ + "/web"));
+}
+
+TEST_F(IntelRdtTest, CacheAndBandwidthAreMerged) {
+  const oci::IntelRdt rdt{
+      .schemata = {"L2:0=3"}, .l3_cache_schema = "L3:0=f\nMB:0=90\n", .mem_bw_schema = "MB:0=20"};
+  plan_rdt(root_, "web", rdt, state_);
+  group("web");
+  ASSERT_TRUE(make_rdt(rdt, state_));
+  EXPECT_EQ(text(root_ + "/web/schemata"), "L3:0=f\nMB:0=20\nL2:0=3\n");
+}
+
+TEST_F(IntelRdtTest, ANamedClassStays) {
+  const oci::IntelRdt rdt{.clos_id = "gold"};
+  plan_rdt(root_, "web", rdt, state_);
+  const auto missing = make_rdt(rdt, state_);
+  ASSERT_FALSE(missing);
+  EXPECT_NE(missing.error().what().find("linux.intelRdt.closID gold"), std::string::npos);
+  EXPECT_FALSE(fs::exists(root_ + "/gold")) << "nothing is made for it";
+  group("gold");
+  ASSERT_TRUE(make_rdt(rdt, state_));
+  ASSERT_TRUE(add_to_rdt(state_, 7));
+  EXPECT_EQ(text(root_ + "/gold/tasks"), "7");
+  ASSERT_TRUE(remove_rdt(state_));
+  EXPECT_TRUE(fs::exists(root_ + "/gold/tasks"));
+}
+
+TEST_F(IntelRdtTest, TheDefaultClassIsTheRoot) {
+  const oci::IntelRdt rdt{.clos_id = "/", .enable_monitoring = true};
+  plan_rdt(root_, "web", rdt, state_);
+  group("");
+  group("mon_groups/web");
+  ASSERT_TRUE(make_rdt(rdt, state_));
+  ASSERT_TRUE(add_to_rdt(state_, 9));
+  EXPECT_EQ(text(root_ + "/tasks"), "9");
+  EXPECT_EQ(text(root_ + "/mon_groups/web/tasks"), "9");
+  for (const char* file : {"schemata", "tasks"}) fs::remove(root_ + "/mon_groups/web/" + file);
+  ASSERT_TRUE(remove_rdt(state_));
+  EXPECT_FALSE(fs::exists(root_ + "/mon_groups/web"));
+  EXPECT_TRUE(fs::exists(root_ + "/tasks"));
+}
+
+TEST_F(IntelRdtTest, WhyTheKernelTookNoLineIsInTheError) {
+  const oci::IntelRdt rdt{.schemata = {"L9:0=f"}};
+  plan_rdt(root_, "web", rdt, state_);
+  fs::create_directories(root_ + "/info");
+  std::ofstream(root_ + "/info/last_cmd_status") << "Unknown or unsupported resource name 'L9'\n";
+  const auto refused = make_rdt(rdt, state_);  // no file schemata: the write fails
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().what().find("unsupported resource name 'L9'"), std::string::npos)
+      << refused.error().what();
+}
+
+TEST(Resctrl, IsFoundInTheMountTable) {
+  EXPECT_EQ(resctrl_root("30 1 0:25 / /sys/fs/resctrl rw,nosuid - resctrl resctrl rw\n"),
+            "/sys/fs/resctrl");
+  EXPECT_EQ(resctrl_root("1 0 0:1 / / rw - ext4 /dev/a rw\n30 1 0:25 / /mnt/rdt rw shared:1 - "
+                         "resctrl none rw,mba_MBps\n"),
+            "/mnt/rdt");
+  EXPECT_EQ(resctrl_root("1 0 0:1 / / rw - ext4 resctrl rw\n"), "");
+  EXPECT_EQ(resctrl_root(""), "");
+}
+
+}  // namespace
+}  // namespace amphora::cgroup
