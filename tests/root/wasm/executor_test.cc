@@ -130,7 +130,7 @@ TEST_F(WasmExecutorTest, AnnotationsNameEngineAndOptions) {
   EXPECT_THAT(error_of(plan("one")), HasSubstr("engine \"nothere\" is not installed"));
   spec_.annotations = {{"amphora.dev/compile-floor", "maybe"}};
   EXPECT_EQ(error_of(plan("one")),
-            "annotations[\"amphora.dev/compile-floor\"]: \"maybe\" is neither on nor off");
+            "annotations[\"amphora.dev/compile-floor\"]: \"maybe\" is not on or off");
 }
 
 TEST_F(WasmExecutorTest, KindThatTheEngineCannotRunIsRefused) {

@@ -109,6 +109,8 @@ TEST_F(Http, ATrapIsA500AndTheServerGoesOn) {
 TEST_F(Http, MemoryIsGivenBackAfterARequest) {
   Job what = job(read_file(guests_path("http.wat")));
   what.memory_limit = 65536;  // one instance's
+  // One thread: the instance of a request has gone when the next one is answered.
+  what.options = {"http-threads", "1"};
   what.meanwhile = [this](pid_t pid) {
     const int fd = connected();
     for (int i = 0; i < 5; i++) EXPECT_THAT(ask(fd), StartsWith("HTTP/1.1 202 "));
