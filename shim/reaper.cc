@@ -4,7 +4,13 @@
 
 #include <signal.h>
 
+#include <algorithm>
+#include <utility>
+
 namespace amphora::shim {
+namespace {
+constexpr std::chrono::milliseconds kLongestPause{250};
+}  // namespace
 
 Reaper::Reaper(Loop& loop, Children& children)
     : loop_(loop), children_(children), child_signal_(loop, SIGCHLD) {
@@ -21,14 +27,27 @@ void Reaper::clear_orphans() {
 
 std::unique_ptr<Reaper::Watch> Reaper::watch(const Process& process,
                                              std::move_only_function<void(ExitStatus)> ended) {
-  auto watch = std::make_unique<Watch>(loop_, process);
-  watch->fd.readable([this, &process, call = std::move(ended)]() mutable {
-    const auto status = try_wait(process);
-    children_.remove(process.pid);
-    // A process that somebody else reaped is an accident; 255 is containerd's word for unknown.
-    call(status && *status ? **status : ExitStatus::exited(255));
-  });
+  auto watch = std::make_unique<Watch>(loop_, process, std::move(ended));
+  watch->fd.readable([this, &watch = *watch, &process] { reap(watch, process); });
   return watch;
+}
+
+void Reaper::reap(Watch& watch, const Process& process) {
+  const auto status = try_wait(process);
+  if (status && !*status) {
+    // It is dead, but somebody traces it (criu, gdb): it is its parent's to reap when the tracer lets go, of
+    // which nothing tells that we would not miss.
+    watch.pause.expires_after(watch.next_pause);
+    watch.next_pause = std::min(2 * watch.next_pause, kLongestPause);
+    watch.pause.async_wait([this, &watch, &process](boost::system::error_code error) {
+      if (!error) reap(watch, process);
+    });
+    return;
+  }
+  children_.remove(process.pid);
+  // Moved: the callback may end the watch. A process that somebody else reaped is an accident; 255 is
+  // containerd's word for unknown.
+  std::exchange(watch.ended, {})(status ? **status : ExitStatus::exited(255));
 }
 
 }  // namespace amphora::shim

@@ -23,14 +23,19 @@ class Reaper {
   /// Keeps waiting while it lives.
   class Watch {
    public:
-    Watch(Loop& loop, const Process& process) : fd(loop, process.pidfd.get()) {}
+    Watch(Loop& loop, const Process& process, std::move_only_function<void(ExitStatus)>&& on_end)
+        : fd(loop, process.pidfd.get()), pause(loop), ended(std::move(on_end)) {}
     FdWatch fd;
+    asio::steady_timer pause;
+    std::chrono::milliseconds next_pause{1};
+    std::move_only_function<void(ExitStatus)> ended;
   };
   /// Calls `ended` once, after the process was reaped. `process` must outlive the watch.
   std::unique_ptr<Watch> watch(const Process& process,
                                std::move_only_function<void(ExitStatus)> ended);
 
  private:
+  void reap(Watch& watch, const Process& process);
   void clear_orphans();
 
   Loop& loop_;
