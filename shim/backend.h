@@ -28,6 +28,10 @@ class TaskBackend {
   virtual Result<Made> create(const std::string& id, const std::string& bundle, const Stdio& stdio,
                               const CreateOptions& options) = 0;
   virtual Result<void> start(const std::string& id) = 0;
+  /// Makes a container of a checkpoint's processes; it runs when this returns.
+  virtual Result<Made> restore(const std::string& id, const std::string& bundle, const Stdio& stdio,
+                               const CreateOptions& options, const RestoreOptions& criu) = 0;
+  virtual Result<void> checkpoint(const std::string& id, const CheckpointOptions& options) = 0;
   virtual Result<Process> exec(const std::string& id, const oci::Process& process,
                                const Stdio& stdio) = 0;
   virtual Result<void> kill_all(const std::string& id, int signal) = 0;

@@ -29,6 +29,7 @@ void take_runc(const std::string& bytes, RuntimeOptions& out) {
   out.systemd_cgroup = options.systemd_cgroup();
   out.shim_cgroup = options.shim_cgroup();
   out.root = options.root();
+  out.criu_work_path = options.criu_work_path();
   // proto3 cannot tell 0 from absent; 0 is the owner such a FIFO has anyway.
   if (options.io_uid() != 0) out.io_owner.uid = options.io_uid();
   if (options.io_gid() != 0) out.io_owner.gid = options.io_gid();
@@ -94,6 +95,36 @@ RuntimeOptions parse_options(const proto::Any& any) {
   } else if (!name.empty()) {
     out.notes.push_back("runtime options of type " + name + " are unknown: ignored");
   }
+  return out;
+}
+
+Result<CheckpointOptions> parse_checkpoint_options(const proto::Any& any, const std::string& path,
+                                                   std::vector<std::string>& notes) {
+  CheckpointOptions out;
+  containerd::runc::v1::CheckpointOptions asked;
+  const std::string name = type_name(any.type_url());
+  if (name == asked.GetTypeName()) {
+    if (!asked.ParseFromString(any.value())) {
+      return fail(Errc::kInvalid, "checkpoint options cannot be decoded");
+    }
+  } else if (!name.empty()) {
+    notes.push_back("checkpoint options of type " + name + " are unknown: ignored");
+  }
+  out.image_path = path.empty() ? asked.image_path() : path;
+  if (!out.image_path.starts_with('/')) {
+    return fail(Errc::kInvalid,
+                "checkpoint: the path of its images must be absolute: \"" + out.image_path + "\"");
+  }
+  out.work_path = asked.work_path();
+  out.parent_path = asked.parent_path();
+  out.leave_running = !asked.exit();
+  out.tcp_established = asked.open_tcp();
+  out.external_unix_sockets = asked.external_unix_sockets();
+  out.shell_job = asked.terminal();
+  out.file_locks = asked.file_locks();
+  TRY_ASSIGN(out.cgroups, criu::parse_cgroups_mode(asked.cgroups_mode()));
+  TRY_ASSIGN(out.empty_namespaces, criu::parse_empty_namespaces({asked.empty_namespaces().begin(),
+                                                                 asked.empty_namespaces().end()}));
   return out;
 }
 

@@ -9,6 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "executor/base/error.h"
+#include "executor/runtime/checkpoint.h"
+
 namespace amphora::proto {
 class Any;
 }
@@ -25,13 +28,19 @@ struct RuntimeOptions {
   bool no_new_keyring = false;
   bool systemd_cgroup = false;
   std::string shim_cgroup;
-  std::string engine;  ///< of guests that no annotation gives another
-  std::string root;    ///< state root; empty: the default one
+  std::string engine;          ///< of guests that no annotation gives another
+  std::string root;            ///< state root; empty: the default one
+  std::string criu_work_path;  ///< where a restore's logs go; empty: in the bundle
   IoOwner io_owner;
   std::vector<std::string> notes;  ///< what was ignored, for the log
 };
 
 RuntimeOptions parse_options(const proto::Any& any);
+
+/// What a Checkpoint is asked: `path` from the request, the rest from its options, which may be absent. An
+/// unknown type is noted in `notes`; kInvalid for values that CRIU does not know, and without any path.
+Result<CheckpointOptions> parse_checkpoint_options(const proto::Any& any, const std::string& path,
+                                                   std::vector<std::string>& notes);
 
 /// A type URL's message name: the part after the last '/'.
 std::string type_name(const std::string& type_url);

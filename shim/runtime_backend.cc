@@ -16,11 +16,14 @@ class RuntimeBackends::Backend final : public TaskBackend {
 
   Result<Made> create(const std::string& id, const std::string& bundle, const Stdio& stdio,
                       const CreateOptions& options) override {
-    Made made;
-    TRY_ASSIGN(made.created, runtime_->create(id, bundle, stdio, options));
-    if (auto report = runtime_->state(id)) made.own_pid_namespace = report->state.own_pid_namespace;
-    if (auto cgroup = runtime_->cgroup(id)) made.cgroup = std::move(*cgroup);
-    return made;
+    return described(id, runtime_->create(id, bundle, stdio, options));
+  }
+  Result<Made> restore(const std::string& id, const std::string& bundle, const Stdio& stdio,
+                       const CreateOptions& options, const RestoreOptions& criu) override {
+    return described(id, runtime_->restore(id, bundle, stdio, options, criu));
+  }
+  Result<void> checkpoint(const std::string& id, const CheckpointOptions& options) override {
+    return runtime_->checkpoint(id, options);
   }
   Result<void> start(const std::string& id) override { return runtime_->start(id); }
   Result<Process> exec(const std::string& id, const oci::Process& process,
@@ -43,6 +46,14 @@ class RuntimeBackends::Backend final : public TaskBackend {
   }
 
  private:
+  Result<Made> described(const std::string& id, Result<Created> created) {
+    Made made;
+    TRY_ASSIGN(made.created, std::move(created));
+    if (auto report = runtime_->state(id)) made.own_pid_namespace = report->state.own_pid_namespace;
+    if (auto cgroup = runtime_->cgroup(id)) made.cgroup = std::move(*cgroup);
+    return made;
+  }
+
   std::unique_ptr<Runtime> runtime_;
 };
 

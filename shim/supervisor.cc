@@ -23,9 +23,9 @@ constexpr std::chrono::seconds kFailedStartGrace{1};
 /// What a worker made for Create.
 struct Supervisor::Prepared {
   TaskBackend* backend = nullptr;
-  TaskBackend::Made made;
   std::unique_ptr<ProcessIo> io;
-  UniqueFd oom_fd;
+  Watched init;
+  std::optional<Restore> restore;  // in the place of init
 };
 
 Supervisor::~Supervisor() = default;
@@ -53,9 +53,6 @@ Result<Supervisor::ProcessPtr> Supervisor::find_process(const TaskPtr& task,
 void Supervisor::create(CreateRequest request, Done<uint32_t> done) {
   if (auto valid = oci::check_id(request.id); !valid) {
     return done(std::unexpected(std::move(valid).error()));
-  }
-  if (!request.checkpoint.empty()) {
-    return done(fail(Errc::kUnsupported, "create from a checkpoint"));
   }
   if (tasks_.contains(request.id)) {
     return done(fail(Errc::kExists, "container " + request.id + " exists already"));
@@ -104,18 +101,27 @@ Result<Supervisor::Prepared> Supervisor::prepare(const CreateRequest& request, c
     TRY(mount_rootfs(request.rootfs, rootfs));
     options.rootfs = rootfs;
   }
+  if (!request.checkpoint.empty()) {
+    out.restore = restore_of(request, std::move(options));
+    return out;
+  }
   auto made = out.backend->create(request.id, request.bundle, out.io->payload(), options);
   if (!made) {
     if (!request.rootfs.empty()) (void)unmount_rootfs(rootfs);
     return std::unexpected(std::move(made).error());
   }
-  out.made = std::move(*made);
-  if (out.made.cgroup) {
-    // Without the controller there is no watch; the exit status then tells all there is.
-    if (auto watch = out.made.cgroup->oom_watch()) {
-      out.oom_fd = std::move(*watch);
-      ::fcntl(out.oom_fd.get(), F_SETFL, ::fcntl(out.oom_fd.get(), F_GETFL) | O_NONBLOCK);
-    }
+  out.init = watched(std::move(*made));
+  return out;
+}
+
+/// On a worker.
+Supervisor::Watched Supervisor::watched(TaskBackend::Made&& made) {
+  Watched out{std::move(made), {}};
+  if (!out.made.cgroup) return out;
+  // Without the controller there is no watch; the exit status then tells all there is.
+  if (auto watch = out.made.cgroup->oom_watch()) {
+    out.oom_fd = std::move(*watch);
+    ::fcntl(out.oom_fd.get(), F_SETFL, ::fcntl(out.oom_fd.get(), F_GETFL) | O_NONBLOCK);
   }
   return out;
 }
@@ -134,21 +140,11 @@ void Supervisor::forget(const TaskPtr& task) {
 
 void Supervisor::finish_create(const TaskPtr& task, const CreateRequest& request,
                                Prepared&& prepared) {
-  auto& created = prepared.made.created;
   task->backend = prepared.backend;
-  task->own_pid_namespace = prepared.made.own_pid_namespace;
-  task->cgroup = std::move(prepared.made.cgroup);
-  task->init.process = std::move(created.init);
   task->init.io = std::move(prepared.io);
-  task->init.io->begin(tools_.loop);
   task->init.phase = CreatedPhase{};
-  task->oom_fd = std::move(prepared.oom_fd);
-  if (task->oom_fd) {
-    task->oom_watch = std::make_unique<FdWatch>(tools_.loop, task->oom_fd.get());
-    watch_oom(task);
-  }
-  tools_.log->info("container {} is {}: {}", task->id, created.kind, created.reason);
-  for (const auto& warning : created.warnings) tools_.log->warn("{}: {}", task->id, warning);
+  task->restore = std::move(prepared.restore);
+  if (!task->restore) adopt_init(task, std::move(prepared.init));
 
   ev::TaskCreate event;
   event.set_container_id(task->id);
@@ -164,9 +160,27 @@ void Supervisor::finish_create(const TaskPtr& task, const CreateRequest& request
   event.mutable_io()->set_stdout(request.stdio.out);
   event.mutable_io()->set_stderr(request.stdio.err);
   event.mutable_io()->set_terminal(request.stdio.terminal);
+  event.set_checkpoint(request.checkpoint);
   event.set_pid(task->init.pid());
   tools_.events.publish("/tasks/create", event);
-  watch_init(task);
+  if (!task->restore) watch_init(task);
+}
+
+/// The container exists: what the task keeps of it.
+void Supervisor::adopt_init(const TaskPtr& task, Watched&& watched) {
+  auto& created = watched.made.created;
+  task->own_pid_namespace = watched.made.own_pid_namespace;
+  task->cgroup = std::move(watched.made.cgroup);
+  task->init.process = std::move(created.init);
+  task->init.io->begin(tools_.loop);
+  if (task->init.stdin_closed) task->init.io->close_stdin();
+  task->oom_fd = std::move(watched.oom_fd);
+  if (task->oom_fd) {
+    task->oom_watch = std::make_unique<FdWatch>(tools_.loop, task->oom_fd.get());
+    watch_oom(task);
+  }
+  tools_.log->info("container {} is {}: {}", task->id, created.kind, created.reason);
+  for (const auto& warning : created.warnings) tools_.log->warn("{}: {}", task->id, warning);
 }
 
 // ---- Start and Exec
@@ -184,6 +198,7 @@ void Supervisor::start(const std::string& id, const std::string& exec_id, Done<u
 }
 
 void Supervisor::start_init(const TaskPtr& task, Done<uint32_t> done) {
+  if (task->restore) return start_restored(task, std::move(done));
   tools_.workers.run(
       task->verbs, [task, backend = task->backend] { return backend->start(task->id); },
       [this, task, done = std::move(done)](Result<void> started) mutable {

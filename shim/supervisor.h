@@ -73,6 +73,7 @@ class Supervisor {
   void pause(const std::string& id, Done<void> done);
   void resume(const std::string& id, Done<void> done);
   void update(const std::string& id, oci::Resources resources, Done<void> done);
+  void checkpoint(const std::string& id, CheckpointOptions options, Done<void> done);
   struct Pid {
     pid_t pid = 0;
     std::string exec_id;
@@ -94,15 +95,24 @@ class Supervisor {
   using TaskPtr = std::shared_ptr<Task>;
   using ProcessPtr = std::shared_ptr<TaskProcess>;
   struct Prepared;
+  /// A container, and what tells of its out of memory.
+  struct Watched {
+    TaskBackend::Made made;
+    UniqueFd oom_fd;
+  };
 
   Result<TaskPtr> find(const std::string& id) const;
   Result<ProcessPtr> find_process(const TaskPtr& task, const std::string& exec_id) const;
 
   static Result<Prepared> prepare(const CreateRequest& request, const Tools& tools);
   void finish_create(const TaskPtr& task, const CreateRequest& request, Prepared&& prepared);
+  void adopt_init(const TaskPtr& task, Watched&& watched);
   void abandon(const TaskPtr& task);
   void forget(const TaskPtr& task);
+  static Watched watched(TaskBackend::Made&& made);
+  static Restore restore_of(const CreateRequest& request, CreateOptions&& options);
   void start_init(const TaskPtr& task, Done<uint32_t> done);
+  void start_restored(const TaskPtr& task, Done<uint32_t> done);
   void start_exec(const TaskPtr& task, const ProcessPtr& exec, Done<uint32_t> done);
 
   void fail_start(const TaskPtr& task, Error error, Done<uint32_t> done);

@@ -29,6 +29,8 @@ constexpr std::chrono::milliseconds kDrainPoll{10};
 constexpr std::chrono::milliseconds kOomRecheck{100};
 constexpr int kOomAttempts = 5;
 constexpr int kLastSignal = 64;
+// The status of a container that was deleted before it had a process.
+constexpr uint32_t kNeverRun = 137;
 
 void set_time(proto::Timestamp& out, const Time& time) {
   out.set_seconds(time.seconds);
@@ -163,6 +165,9 @@ void Supervisor::kill(const std::string& id, const std::string& exec_id, int sig
   if ((*process)->is<Stopped>() || (is_init && task->ending)) {
     return done(fail(Errc::kNotFound, "process already finished"));
   }
+  if (is_init && task->restore) {
+    return done(fail(Errc::kNotFound, "container " + id + " has no process before its start"));
+  }
   if ((*process)->process.pid == 0) {
     return done(fail(Errc::kPrecondition, "exec " + exec_id + " has not been started"));
   }
@@ -219,6 +224,11 @@ void Supervisor::remove_init(const TaskPtr& task, Done<Deleted> done) {
   }
   task->deleting = true;
   if (task->init.is<Stopped>()) return remove_stopped(task, std::move(done));
+  if (task->restore) {  // a checkpoint that was never started: nobody has run
+    task->init.phase = Stopped{Exit{kNeverRun, Time::now()}};
+    task->init.answer_waiters();
+    return remove_stopped(task, std::move(done));
+  }
   // Created: ended like any other, so that its exit is told before its deletion.
   (void)send_signal(task->init.process, SIGKILL);
   task->init.park({[this, task, done = std::move(done)](Result<Exit>) mutable {

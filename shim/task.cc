@@ -46,6 +46,10 @@ Result<void> Task::can_start() const {
 }
 
 Result<void> Task::can_add_exec() const {
+  if (restore) {
+    return fail(Errc::kPrecondition,
+                "container " + id + " is a checkpoint that has not been started");
+  }
   if ((init.is<CreatedPhase>() || init.is<Running>()) && !ending && !deleting) return {};
   if (ending) return fail(Errc::kPrecondition, "container " + id + " has ended");
   return refuse(*this, "exec in");
@@ -69,8 +73,13 @@ Result<void> Task::can_resume() const {
 }
 
 Result<void> Task::can_update() const {
-  if (init.is_alive() && !ending) return {};
+  if (init.is_alive() && !ending && !restore) return {};
   return refuse(*this, "update");
+}
+
+Result<void> Task::can_checkpoint() const {
+  if ((init.is<Running>() || init.is<Paused>()) && !ending) return {};
+  return refuse(*this, "checkpoint");
 }
 
 Result<void> Task::can_delete() const {

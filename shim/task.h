@@ -76,12 +76,19 @@ struct TaskProcess {
   void answer_waiters();
 };
 
+/// What Start needs to make a container of a checkpoint; until then there is no process.
+struct Restore {
+  CreateOptions create;
+  RestoreOptions criu;
+};
+
 struct Task {
   std::string id, bundle;
   IoOwner io_owner;
   TaskBackend* backend = nullptr;
   TaskProcess init;
   std::map<std::string, std::shared_ptr<TaskProcess>> execs;
+  std::optional<Restore> restore;  ///< created of a checkpoint and not started yet
   bool own_pid_namespace = false;
   bool has_rootfs_mounts = false;
   bool ending = false;     ///< init was reaped: nothing new may start
@@ -102,6 +109,7 @@ struct Task {
   Result<void> can_pause() const;
   Result<void> can_resume() const;
   Result<void> can_update() const;
+  Result<void> can_checkpoint() const;
   Result<void> can_delete() const;
   bool has_live_execs() const;
 };

@@ -214,9 +214,14 @@ void TaskService::resume(Call& call) {
 void TaskService::checkpoint(Call& call) {
   pb::CheckpointTaskRequest request;
   if (!call.decode(request)) return;
-  auto known = supervisor_.state(request.id(), {});
-  if (!known) return call.answer_empty()(std::unexpected(std::move(known).error()));
-  call.responder.fail({ttrpc::Code::kUnimplemented, "checkpoint is not supported"});
+  if (auto known = supervisor_.state(request.id(), {}); !known) {
+    return call.answer_empty()(std::unexpected(std::move(known).error()));
+  }
+  std::vector<std::string> notes;
+  auto options = parse_checkpoint_options(request.options(), request.path(), notes);
+  for (const auto& note : notes) log_->info("{}: {}", request.id(), note);
+  if (!options) return call.answer_empty()(std::unexpected(std::move(options).error()));
+  supervisor_.checkpoint(request.id(), std::move(*options), call.answer_empty());
 }
 
 void TaskService::kill(Call& call) {

@@ -76,6 +76,28 @@ Result<std::string> find_criu() {
 
 }  // namespace
 
+Result<CgroupsMode> parse_cgroups_mode(std::string_view word) {
+  if (word.empty() || word == "ignore") return CgroupsMode::kIgnore;
+  if (word == "soft") return CgroupsMode::kSoft;
+  if (word == "full") return CgroupsMode::kFull;
+  if (word == "strict") return CgroupsMode::kStrict;
+  return fail(Errc::kInvalid, std::string(word) +
+                                  ": invalid manage-cgroups-mode value "
+                                  "(soft, full, strict or ignore)");
+}
+
+Result<uint64_t> parse_empty_namespaces(const std::vector<std::string>& names) {
+  uint64_t flags = 0;
+  for (const std::string& name : names) {
+    if (name != "network") {
+      return fail(Errc::kInvalid,
+                  "criu can leave \"network\" alone (empty namespaces), not \"" + name + "\"");
+    }
+    flags |= CLONE_NEWNET;
+  }
+  return flags;
+}
+
 struct Client::Answer {
   bool success = false;
   int err = 0;

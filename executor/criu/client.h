@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "executor/base/error.h"
@@ -56,6 +57,10 @@ enum Option : uint32_t {
 
 /// Values of manage_cgroups_mode.
 enum class CgroupsMode : uint8_t { kIgnore = 0, kSoft = 3, kFull = 4, kStrict = 5 };
+/// soft, full, strict or ignore, which the empty word means too; kInvalid for others.
+Result<CgroupsMode> parse_cgroups_mode(std::string_view word);
+/// The flags of namespaces whose content is left alone, of their names; kInvalid for what CRIU cannot leave alone.
+Result<uint64_t> parse_empty_namespaces(const std::vector<std::string>& names);
 
 /// What the worker tells while it works; it waits for the answer.
 struct Notification {

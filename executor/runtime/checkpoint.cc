@@ -29,17 +29,6 @@ using runtime::ImageRecord;
 
 constexpr int kEndTimeoutMs = 10000;
 
-/// The directory as one of ours, made when missing (parents too, as `mkdir -p`).
-Result<UniqueFd> open_directory(const std::string& path) {
-  for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
-    const std::string part = path.substr(0, slash);
-    if (::mkdir(part.c_str(), 0700) != 0 && errno != EEXIST)
-      return fail_errno(errno, "make the directory " + part);
-    if (slash == std::string::npos) break;
-  }
-  return open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
-}
-
 /// `path` as the container resolves it: without links. Empty when there is nothing.
 std::string resolved_in(int root_fd, const std::string& path, struct stat* st) {
   auto fd = open_in_root(root_fd, path, O_PATH);
@@ -182,7 +171,7 @@ Result<void> Runtime::checkpoint_inner(const std::string& id, const CheckpointOp
   TRY_ASSIGN(const Entry entry, store_.find(id));
   TRY_ASSIGN(const oci::State state, entry.load());
   const oci::Status status = runtime::status_of(entry, state);
-  if (status != oci::Status::kRunning) {
+  if (status != oci::Status::kRunning && status != oci::Status::kPaused) {
     return fail(Errc::kPrecondition, std::string("container cannot be checkpointed in ") +
                                          oci::to_string(status) + " state");
   }
@@ -192,10 +181,10 @@ Result<void> Runtime::checkpoint_inner(const std::string& id, const CheckpointOp
   }
   TRY_ASSIGN(const Process init, find_process(state.pid, state.start_time));
   TRY_ASSIGN(const oci::Spec spec, oci::load_spec(entry.dir_fd()));
-  TRY_ASSIGN(const UniqueFd images, open_directory(options.image_path));
+  TRY_ASSIGN(const UniqueFd images, runtime::open_directory(options.image_path));
   UniqueFd work;
   if (!options.work_path.empty()) {
-    TRY_ASSIGN(work, open_directory(options.work_path));
+    TRY_ASSIGN(work, runtime::open_directory(options.work_path));
   }
 
   criu::Writer w =

@@ -229,4 +229,14 @@ Result<void> write_pid_file(const std::string& path, pid_t pid) {
   return {};
 }
 
+Result<UniqueFd> open_directory(const std::string& path) {
+  for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
+    const std::string part = path.substr(0, slash);
+    if (::mkdir(part.c_str(), 0700) != 0 && errno != EEXIST)
+      return fail_errno(errno, "make the directory " + part);
+    if (slash == std::string::npos) break;
+  }
+  return open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+}
+
 }  // namespace amphora::runtime

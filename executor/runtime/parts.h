@@ -53,4 +53,7 @@ std::string now_rfc3339();
 /// Writes a pid file atomically: decimal, no newline.
 Result<void> write_pid_file(const std::string& path, pid_t pid);
 
+/// The directory as one of ours, made when missing (parents too, as `mkdir -p`), root's alone.
+Result<UniqueFd> open_directory(const std::string& path);
+
 }  // namespace amphora::runtime

@@ -110,7 +110,7 @@ Result<Created> Runtime::restore_inner(const std::string& id, const std::string&
   if (!images) return std::unexpected(std::move(images).error().context("the checkpoint"));
   UniqueFd work;
   if (!criu.work_path.empty()) {
-    TRY_ASSIGN(work, open_at(AT_FDCWD, criu.work_path, O_RDONLY | O_DIRECTORY));
+    TRY_ASSIGN(work, runtime::open_directory(criu.work_path));
   }
   auto record_text = read_file_at(images->get(), runtime::kImageRecord);
   if (!record_text) {

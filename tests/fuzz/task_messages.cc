@@ -56,6 +56,16 @@ void update(const std::string& bytes) {
   fuzz::check_error(oci::parse_resources(request.resources().value()), bytes.size());
 }
 
+void checkpoint(const std::string& bytes) {
+  pb::CheckpointTaskRequest request;
+  if (!decode(bytes, request)) return;
+  std::vector<std::string> notes;
+  const auto options = shim::parse_checkpoint_options(request.options(), request.path(), notes);
+  fuzz::check_error(options, bytes.size());
+  AMPHORA_CHECK(notes.size() <= 1);
+  if (options) AMPHORA_CHECK(options->image_path.starts_with('/'));
+}
+
 template <class Message>
 void plain(const std::string& bytes) {
   Message message;
@@ -73,7 +83,7 @@ constexpr void (*kMessages[])(const std::string&) = {
     plain<pb::KillRequest>,
     plain<pb::ResizePtyRequest>,
     plain<pb::CloseIORequest>,
-    plain<pb::CheckpointTaskRequest>,
+    checkpoint,
     plain<pb::ShutdownRequest>,
 };
 

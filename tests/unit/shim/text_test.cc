@@ -82,6 +82,64 @@ TEST(Options, FileOfOptionsIsRead) {
   EXPECT_THAT(parse_options(any).notes, ElementsAre(HasSubstr("no such file")));
 }
 
+TEST(CheckpointOptions, EachIsTaken) {
+  containerd::runc::v1::CheckpointOptions asked;
+  proto::Any any;
+  std::vector<std::string> notes;
+  auto plain = parse_checkpoint_options(any, "/images", notes);
+  ASSERT_TRUE(plain.has_value());
+  EXPECT_EQ(plain->image_path, "/images");
+  EXPECT_TRUE(plain->leave_running);
+  asked.set_exit(true);
+  asked.set_open_tcp(true);
+  asked.set_external_unix_sockets(true);
+  asked.set_terminal(true);
+  asked.set_file_locks(true);
+  asked.add_empty_namespaces("network");
+  asked.set_cgroups_mode("soft");
+  asked.set_image_path("/elsewhere");
+  asked.set_work_path("/work");
+  asked.set_parent_path("../before");
+  any.set_type_url("containerd.runc.v1.CheckpointOptions");
+  any.set_value(asked.SerializeAsString());
+  auto all = parse_checkpoint_options(any, "", notes);
+  ASSERT_TRUE(all.has_value()) << all.error().what();
+  EXPECT_FALSE(all->leave_running);
+  EXPECT_TRUE(all->tcp_established && all->external_unix_sockets && all->shell_job &&
+              all->file_locks);
+  EXPECT_NE(all->empty_namespaces, 0U);
+  EXPECT_EQ(all->cgroups, criu::CgroupsMode::kSoft);
+  EXPECT_EQ(all->image_path, "/elsewhere");
+  EXPECT_EQ(all->work_path, "/work");
+  EXPECT_EQ(all->parent_path, "../before");
+  EXPECT_EQ(parse_checkpoint_options(any, "/images", notes)->image_path, "/images");
+  EXPECT_TRUE(notes.empty());
+}
+
+TEST(CheckpointOptions, WhatIsWrongIsNamed) {
+  proto::Any any;
+  std::vector<std::string> notes;
+  const auto error = [&](const std::string& path) {
+    auto parsed = parse_checkpoint_options(any, path, notes);
+    return parsed ? "" : parsed.error().what();
+  };
+  EXPECT_THAT(error(""), HasSubstr("must be absolute"));
+  any.set_type_url("some.Other");
+  EXPECT_EQ(error("/images"), "");
+  EXPECT_THAT(notes, ElementsAre(HasSubstr("some.Other are unknown")));
+  containerd::runc::v1::CheckpointOptions asked;
+  any.set_type_url(asked.GetTypeName());
+  any.set_value("\xff\xff");
+  EXPECT_THAT(error("/images"), HasSubstr("cannot be decoded"));
+  asked.set_cgroups_mode("some");
+  any.set_value(asked.SerializeAsString());
+  EXPECT_THAT(error("/images"), HasSubstr("some: invalid manage-cgroups-mode"));
+  asked.set_cgroups_mode("");
+  asked.add_empty_namespaces("ipc");
+  any.set_value(asked.SerializeAsString());
+  EXPECT_THAT(error("/images"), HasSubstr("\"ipc\""));
+}
+
 TEST(Logger, WordsAreThePathThenKeysAndFirstValues) {
   const auto words = logger_words("binary:///usr/bin/my%20log?a=1&b=x+y%26&a=2&flag");
   ASSERT_TRUE(words.has_value()) << words.error().what();
