@@ -57,6 +57,16 @@ bool somebody_listens(const sockaddr_un& address) {
                    errno == EAGAIN);
 }
 
+/// Whether a socket of a living process is bound there. Of the wrong type, the connection is refused before
+/// the other side hears of it: a shim takes a probe that it sees for a client to come.
+bool somebody_is_bound(const sockaddr_un& address) {
+  const UniqueFd probe(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  return !probe ||
+         ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) ==
+             0 ||
+         errno != ECONNREFUSED;
+}
+
 Result<UniqueFd> try_listen(const sockaddr_un& address) {
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return fail_errno(errno, "socket");
@@ -184,7 +194,7 @@ void remove_dead_socket(const std::string& path) {
   const auto address = address_of(path);
   if (!address || ::access(path.c_str(), F_OK) != 0) return;
   const auto lock = lock_directory_of(path);
-  if (lock && !somebody_listens(*address)) ::unlink(path.c_str());
+  if (lock && !somebody_is_bound(*address)) ::unlink(path.c_str());
 }
 
 bool retire_listener(const std::string& path, int listener, const std::function<void()>& close) {

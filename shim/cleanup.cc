@@ -81,8 +81,7 @@ Result<void> remove_all(const Flags& flags, proto::DeleteResponse& response) {
   if (is_recorded) TRY(remove_container(root, flags.id, response));
   if (is_mounted) TRY(unmount_rootfs(rootfs));
   if (!flags.bundle.empty()) TRY(remove_pod_files(flags.bundle));  // a sandbox's
-  // After an ordinary end the shim sees to its socket; a probe would look to it like a new client.
-  if (!is_recorded && !is_mounted) return {};
+  // After an ordinary end the shim sees to its socket; one that was killed at its end cannot.
   const std::string address = small_file(flags.bundle + "/address");
   if (address.starts_with("unix:///")) remove_dead_socket(address.substr(7));
   return {};
