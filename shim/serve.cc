@@ -78,6 +78,7 @@ class Shim {
       consider_leaving();
     });
     server_.on_disconnect([this](bool silent) {
+      drop_old_reservations();
       if (silent) reservations_.push_back(Clock::now() + kReservation);
       guard_idleness();
       consider_leaving();
@@ -117,12 +118,16 @@ class Shim {
     consider_leaving();
   }
 
+  void drop_old_reservations() {
+    while (!reservations_.empty() && reservations_.front() <= Clock::now())
+      reservations_.pop_front();
+  }
+
   void consider_leaving() {
     if (!asked_to_leave_ || leaving_ || !is_empty()) return;
     // The one connection is the asker's own.
     const bool others = server_.connections() > 1 && Clock::now() < others_until_;
-    while (!reservations_.empty() && reservations_.front() <= Clock::now())
-      reservations_.pop_front();
+    drop_old_reservations();
     if (!others && reservations_.empty() && leave()) return;
     leave_timer_.expires_after(kLookAgain);
     leave_timer_.async_wait([this](boost::system::error_code error) {

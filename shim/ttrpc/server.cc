@@ -3,9 +3,11 @@
 #include "shim/ttrpc/server.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <deque>
@@ -23,6 +25,13 @@ namespace {
 // A peer that does not read its replies may not fill our memory.
 constexpr size_t kMaxQueued = 16U << 20;
 
+/// Half of what we may open. One client has one connection for each of its containers.
+size_t connections_allowed() {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
+  return std::max<size_t>(files.rlim_cur / 2, 16);
+}
+
 bool peer_is_own_user(int socket) {
   ucred peer{};
   socklen_t size = sizeof(peer);
@@ -35,10 +44,19 @@ bool peer_is_own_user(int socket) {
 /// One client. Owned by the server's set while open; handlers in flight hold it weakly.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(Server& server, asio::local::stream_protocol::socket socket)
-      : server_(server), socket_(std::move(socket)) {}
+  Connection(Server& server, asio::local::stream_protocol::socket socket, uint64_t number)
+      : server_(server), socket_(std::move(socket)), number_(number) {}
 
   void start() { wait_readable(); }
+  /// It has never said anything.
+  bool is_silent() const noexcept { return silent_; }
+  /// How many came before it.
+  uint64_t number() const noexcept { return number_; }
+  /// Closed by us: nobody's look whether we live.
+  void dismiss() {
+    silent_ = false;
+    close();
+  }
   /// The server is going away; late answers of others must not reach it.
   void detach() {
     boost::system::error_code ignored;
@@ -169,6 +187,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Server& server_;
   asio::local::stream_protocol::socket socket_;
   Decoder decoder_;
+  uint64_t number_;
   uint32_t last_stream_ = 0;
   std::deque<std::string> queue_;  // frames not yet written; the first one from offset_ on
   size_t offset_ = 0, queued_ = 0;
@@ -196,7 +215,8 @@ Server::Server(Loop& loop, UniqueFd listener, Handler handler)
     : loop_(loop),
       acceptor_(loop, asio::local::stream_protocol(), listener.release()),
       accept_pause_(loop),
-      handler_(std::move(handler)) {
+      handler_(std::move(handler)),
+      most_connections_(connections_allowed()) {
   acceptor_.non_blocking(true);
   accept();
 }
@@ -218,10 +238,10 @@ void Server::accept() {
         // accept4 by hand: asio's accept cannot set close-on-exec in the same call.
         UniqueFd fd(
             ::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-        if (fd && peer_is_own_user(fd.get())) {
+        if (fd && peer_is_own_user(fd.get()) && make_room()) {
           asio::local::stream_protocol::socket socket(loop_, asio::local::stream_protocol(),
                                                       fd.release());
-          auto connection = std::make_shared<Connection>(*this, std::move(socket));
+          auto connection = std::make_shared<Connection>(*this, std::move(socket), ++accepted_);
           connections_.insert(connection);
           connection->start();
         } else if (!fd && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
@@ -234,6 +254,20 @@ void Server::accept() {
         }
         accept();
       });
+}
+
+/// At the bound, who has waited longest without a word gives way; where all have spoken, nobody does.
+bool Server::make_room() {
+  if (connections_.size() < most_connections_) return true;
+  std::shared_ptr<Connection> oldest;
+  for (const auto& connection : connections_) {
+    if (connection->is_silent() && (!oldest || connection->number() < oldest->number())) {
+      oldest = connection;
+    }
+  }
+  if (!oldest) return false;
+  oldest->dismiss();
+  return true;
 }
 
 void Server::forget(const std::shared_ptr<Connection>& connection, bool silent) {

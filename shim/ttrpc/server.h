@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ttrpc server on a listening unix socket: accepts peers of our own user, cuts frames, hands each
 // request to one handler and sends replies in whatever order they come. A request may stay
-// unanswered for a container's whole life (Wait): it is then a parked Responder, nothing else. Not
-// here: what methods mean (task_service).
+// unanswered for a container's whole life (Wait): it is then a parked Responder, nothing else. Clients
+// are bounded: half of the descriptors stay for containers. Not here: what methods mean (task_service).
 #pragma once
 
 #include <cstdint>
@@ -77,12 +77,15 @@ class Server {
   friend class Connection;
   void accept();
   void forget(const std::shared_ptr<Connection>& connection, bool silent);
+  bool make_room();
 
   Loop& loop_;
   asio::local::stream_protocol::acceptor acceptor_;
   asio::steady_timer accept_pause_;
   Handler handler_;
   std::unordered_set<std::shared_ptr<Connection>> connections_;
+  size_t most_connections_;
+  uint64_t accepted_ = 0;
   std::function<void(bool)> on_disconnect_;
 };
 

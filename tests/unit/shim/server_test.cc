@@ -2,8 +2,12 @@
 // The ttrpc server against a client that follows no rules.
 #include "shim/ttrpc/server.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -107,6 +111,33 @@ TEST_F(ServerTest, TooLargeAReplyBecomesAnError) {
   HandClient client(loop_, path_);
   client.send_request(1, "svc", "Big", "");
   EXPECT_EQ(client.next().message, "response is larger than 4 MiB");
+}
+
+TEST_F(ServerTest, ManySilentClientsGiveWayToThoseWhoSpeak) {
+  rlimit files{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &files), 0);
+  const rlimit few{64, files.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  const std::string path = dir_ / "few";
+  Server server(loop_, shim::test::listen_on(path),
+                [](Request&&, Responder to) { to.ok(proto::StateResponse()); });
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &files), 0);
+  HandClient first(loop_, path);
+  first.send_request(1, "svc", "Echo", "");
+  EXPECT_EQ(first.next().code, 0);
+  std::vector<std::unique_ptr<HandClient>> silent;
+  for (size_t i = 0; i < 100; ++i) {
+    silent.push_back(std::make_unique<HandClient>(loop_, path));
+    loop_.restart();
+    loop_.poll();  // who connects is there at once
+    ASSERT_EQ(server.connections(), std::min<size_t>(i + 2, 32));
+  }
+  HandClient last(loop_, path);
+  last.send_request(1, "svc", "Echo", "");
+  EXPECT_EQ(last.next().code, 0);
+  EXPECT_EQ(server.connections(), 32U) << "half of the descriptors";
+  first.send_request(3, "svc", "Echo", "");
+  EXPECT_EQ(first.next().code, 0) << "who has spoken stays";
 }
 
 TEST_F(ServerTest, ErrorsCarryCodeAndText) {
