@@ -19,6 +19,7 @@ struct Sandbox::Prepared {
   TaskBackend::Made made;
   std::vector<oci::Mount> mounts;
   std::string spec;
+  bool own_program = false;
 };
 
 Result<Sandbox::PodPtr> Sandbox::find(const std::string& id) const {
@@ -56,6 +57,7 @@ void Sandbox::create(SandboxConfig config, Done<std::vector<oci::Mount>> done) {
         pod->holder.process = std::move(prepared->made.created.init);
         pod->holder.phase = CreatedPhase{};
         pod->spec = std::move(prepared->spec);
+        pod->own_program = prepared->own_program;
         pod->created = Time::now();
         for (const auto& warning : prepared->made.created.warnings) {
           tools_.log->warn("sandbox {}: {}", pod->config.id, warning);
@@ -78,6 +80,7 @@ Result<Sandbox::Prepared> Sandbox::prepare(const SandboxConfig& config, const To
     UniqueFd users;
     // A client of containerd's own may give a sandbox a spec and an image; CRI gives neither.
     if (::access((config.bundle + "/config.json").c_str(), F_OK) == 0) {
+      out.own_program = true;
       if (!config.rootfs.empty()) {
         TRY(mount_rootfs(config.rootfs, rootfs));
         options.rootfs = rootfs;
@@ -138,18 +141,27 @@ void Sandbox::start(const std::string& id, Done<uint32_t> done) {
       });
 }
 
-void Sandbox::stop(const std::string& id, Done<void> done) {
+void Sandbox::stop(const std::string& id, std::chrono::seconds patience, Done<void> done) {
   auto found = find(id);
   if (!found) return done(std::unexpected(std::move(found).error()));
   const PodPtr pod = *found;
   if (pod->holder.is<Stopped>()) return done({});
+  const bool asked = patience.count() > 0 && pod->own_program && pod->holder.is<Running>();
+  if (asked) kill_after(patience, pod);
   // Gone just now is as good: its watch tells.
-  if (auto sent = send_signal(pod->holder.process, SIGKILL);
+  if (auto sent = send_signal(pod->holder.process, asked ? SIGTERM : SIGKILL);
       !sent && sent.error().code() != Errc::kNotFound) {
     return done(std::unexpected(std::move(sent).error()));
   }
   pod->holder.park(Waiter{[done = std::move(done)](const Result<Exit>&) mutable { done({}); },
                           [] { return false; }});
+}
+
+void Sandbox::kill_after(std::chrono::seconds patience, const PodPtr& pod) {
+  auto timer = std::make_shared<asio::steady_timer>(tools_.loop, patience);
+  timer->async_wait([timer, pod](boost::system::error_code) {
+    if (!pod->holder.is<Stopped>()) (void)send_signal(pod->holder.process, SIGKILL);
+  });
 }
 
 void Sandbox::wait(const std::string& id, Waiter waiter) {
@@ -171,13 +183,14 @@ void Sandbox::remove(const std::string& id, Done<void> done) {
   if (!found || (*found)->removing) return done({});
   const PodPtr pod = *found;
   pod->removing = true;
-  stop(id, [this, pod, done = std::move(done)](Result<void> stopped) mutable {
-    if (!stopped) {
-      pod->removing = false;
-      return done(std::move(stopped));
-    }
-    clear(pod, std::move(done));
-  });
+  stop(id, std::chrono::seconds(0),
+       [this, pod, done = std::move(done)](Result<void> stopped) mutable {
+         if (!stopped) {
+           pod->removing = false;
+           return done(std::move(stopped));
+         }
+         clear(pod, std::move(done));
+       });
 }
 
 void Sandbox::clear(const PodPtr& pod, Done<void> done) {

@@ -4,6 +4,7 @@
 // task, no events. Everything here runs on the loop's thread. Not here: messages (sandbox_service).
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,8 +32,9 @@ class Sandbox {
   /// A shim has one; kExists for another. `done` gets the mounts for the pod's containers.
   void create(SandboxConfig config, Done<std::vector<oci::Mount>> done);
   void start(const std::string& id, Done<uint32_t> done);
-  /// Kills it and waits for its end; stopped already is no error.
-  void stop(const std::string& id, Done<void> done);
+  /// Ends it and answers when it has ended; stopped already is no error. A program of the client's own is
+  /// asked by SIGTERM, and killed when `patience` is over; ours, which has nothing to finish, is killed.
+  void stop(const std::string& id, std::chrono::seconds patience, Done<void> done);
   void wait(const std::string& id, Waiter waiter);
   /// Stops it and forgets it. An unknown one is no error.
   void remove(const std::string& id, Done<void> done);
@@ -59,6 +61,7 @@ class Sandbox {
     std::string spec;
     std::shared_ptr<cgroup::Cgroup> cgroup;
     std::shared_ptr<Workers::Queue> verbs = Workers::make_queue();
+    bool own_program = false;  ///< a spec of the client's, not ours
     bool removing = false;
     Callback on_created;  ///< a ShutdownSandbox that came before CreateSandbox was done
   };
@@ -69,6 +72,7 @@ class Sandbox {
   Result<PodPtr> find(const std::string& id) const;
   void watch(const PodPtr& pod);
   void end(const PodPtr& pod);
+  void kill_after(std::chrono::seconds patience, const PodPtr& pod);
   void clear(const PodPtr& pod, Done<void> done);
 
   Tools tools_;

@@ -17,6 +17,8 @@ namespace pb = amphora::proto;
 
 namespace {
 
+// A day: what is longer is meant to be for ever, and would overflow a timer.
+constexpr uint32_t kLongestPatience = 86400;
 constexpr const char* kSpecType = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 
 struct Method {
@@ -133,8 +135,10 @@ void SandboxService::platform(Call& call) {
 }
 
 void SandboxService::stop(Call& call) {
-  pb::SandboxRequest request;
-  if (call.decode(request)) sandbox_.stop(request.sandbox_id(), call.answer_empty());
+  pb::StopSandboxRequest request;
+  if (!call.decode(request)) return;
+  const std::chrono::seconds patience(std::min(request.timeout_secs(), kLongestPatience));
+  sandbox_.stop(request.sandbox_id(), patience, call.answer_empty());
 }
 
 void SandboxService::wait(Call& call) {

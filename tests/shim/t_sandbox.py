@@ -323,6 +323,30 @@ def test_a_shutdown_during_the_create(lab):
         s.close()
 
 
+def test_a_stop_waits_as_long_as_it_is_told(lab):
+    """A program of the client's own is asked first; without a time, or when it does not listen, it is killed."""
+    for script, seconds, status, least, most in (("trap 'sleep 0.3; exit 7' TERM; while :; do sleep 0.05; done", 10, 7, 0.2, 5),
+                                                 ("trap '' TERM; while :; do sleep 0.05; done", 1, 137, 0.9, 5),
+                                                 ("trap 'exit 7' TERM; while :; do sleep 0.05; done", 0, 137, 0, 2)):
+        s = Sandbox(lab, create=False)
+        path = bundle.make_bundle(f"{L.LAB}/bundles/{s.id}-spec", L.GUESTS, ["/bin/sh", "-c", script], cgroup=f"/{lab.namespace}/{s.id}")
+        with open(path + "/config.json", encoding="utf-8") as f:
+            spec = json.load(f)
+        spec["root"]["path"] = path + "/rootfs"
+        bundle.write_config(s.bundle, spec)
+        try:
+            equal(s.create()[0], 0, "create")
+            s.call("StartSandbox")
+            time.sleep(0.3)
+            begun = time.monotonic()
+            s.call("StopSandbox", (2, seconds))
+            took = time.monotonic() - begun
+            equal(s.call("WaitSandbox")[1], [status], f"{script}, {seconds} s: status")
+            check(least <= took < most, f"{script}, {seconds} s: Stop took {took:.2f} s")
+        finally:
+            s.close()
+
+
 def test_a_spec_of_the_clients_own(lab):
     # containerd's Go client may make a sandbox with a spec; the shim runs what it says.
     s = Sandbox(lab, create=False)
