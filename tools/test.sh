@@ -3,14 +3,15 @@
 # test.sh [SUITE...] [-k WORD]...: builds what the suites need, runs them, ends with one count.
 # Suites: lint, unit and golden (ASan + UBSan build), fuzz (corpora and ten seconds each), root, cli (the command; cli-v2: in a cgroup2
 # view), systemd (sid's, as pid 1 of namespaces), shim (this Debian's containerd), shim2 (2.x of sid),
-# cri (pods through both, a minute of tests/cri; all of it is ./dev peers cri). docs/testing.md has the budgets.
+# cri (pods through both, a minute of tests/cri; all of it is ./dev peers cri). Only when named: soak (./dev soak).
+# docs/testing.md has the budgets.
 . "$(dirname "$0")/lib.sh"
 suites=()
 words=()
 while [ $# -gt 0 ]; do
   case "$1" in
     -k) words+=("$2"); shift 2 ;;
-    lint|unit|golden|fuzz|root|cli|cli-v2|systemd|shim|shim2|cri) suites+=("$1"); shift ;;
+    lint|unit|golden|fuzz|root|cli|cli-v2|systemd|shim|shim2|cri|soak) suites+=("$1"); shift ;;
     *) die "unknown suite '$1'" ;;
   esac
 done
@@ -84,7 +85,7 @@ fi
 if wants fuzz; then
   built fuzz --fuzz amphora_fuzzers
 fi
-if wants root || wants cli || wants cli-v2 || wants systemd || wants shim || wants shim2 || wants cri || wants lint; then
+if wants root || wants cli || wants cli-v2 || wants systemd || wants shim || wants shim2 || wants cri || wants soak || wants lint; then
   built release
 fi
 for suite in "${suites[@]}"; do
@@ -114,6 +115,7 @@ for suite in "${suites[@]}"; do
       if tree=$("$top/tools/sid-tree.sh"); then lab_suite systemd systemd "$tree" v2 sdns.sh
       else python3 "$top/tools/count.py" --fail systemd "the sid tree could not be made" "$results"; fi ;;
     shim) lab_suite shim shim / hybrid ;;
+    soak) lab_suite soak soak "${SOAK_TREE-/}" hybrid ;;
     shim2)
       if [ "$(id -u)" != 0 ]; then skip_suite shim2 "needs root"; continue; fi
       if tree=$("$top/tools/sid-tree.sh"); then lab_suite shim2 shim "$tree" hybrid

@@ -200,7 +200,7 @@ class Lab:
 
     def containerd_major(self):
         """1 or 2, of the containerd that runs."""
-        words = subprocess.run(["containerd", "--version"], capture_output=True, text=True, check=True).stdout.split()
+        words = subprocess.run(["containerd", "--version"], env=self.env, capture_output=True, text=True, check=True).stdout.split()
         number = next(w.lstrip("v") for w in words if w.lstrip("v")[:1].isdigit())
         return int(number.split(".")[0])
 

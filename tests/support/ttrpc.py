@@ -131,11 +131,14 @@ class Client:
 
 
 def start_shim(binary, bundle, id, namespace, containerd_socket, env=None):
-    """What containerd does: BINARY ... start in the bundle; returns the socket's path."""
+    """What containerd does: BINARY ... start in the bundle; returns the socket's path. Events go to containerd's, unless
+    `env` names another."""
+    env = dict(env or os.environ)
+    env.setdefault("TTRPC_ADDRESS", containerd_socket + ".ttrpc")
     r = subprocess.run([binary, "-namespace", namespace, "-address", containerd_socket,
                         "-publish-binary", "/bin/true", "-id", id, "start"], cwd=bundle,
                        stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False,
-                       env=dict(env or os.environ, TTRPC_ADDRESS=containerd_socket + ".ttrpc"))
+                       env=env)
     if r.returncode != 0:
         raise RuntimeError(f"{binary} start: {r.stdout!r} {r.stderr!r}")
     text = r.stdout.decode(errors="replace")
