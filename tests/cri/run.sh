@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # run.sh SUITE TREE RESULTS [FLAG...]: builds the CRI program and its images, runs them inside TREE (/ or another
 # Debian's) with an installed amphora. Flags are the program's (main.go). Environment: TOP the sources,
-# PREFIX_DIR an installed tree, GUESTS the test programs, WORK a scratch directory.
+# PREFIX_DIR an installed tree, GUESTS the test programs, WORK a scratch directory, CONTAINERD_DIR (or empty) a containerd
+# with its shim in the place of the tree's.
 set -eu
 suite=$1 tree=$2 results=$3
 shift 3
@@ -12,6 +13,7 @@ for p in pause setuid; do ${CC:-cc} -Os -static -s -o "$lab/programs/$p" "$TOP/t
 (cd "$TOP/tests/cri" && CGO_ENABLED=0 go build -trimpath -o "$lab/cri" .)
 python3 "$TOP/tests/cri/images.py" "$lab/images" "$GUESTS" "$lab/programs"
 cp -a "$PREFIX_DIR" "$lab/prefix"
+[ -z "${CONTAINERD_DIR-}" ] || cp "$CONTAINERD_DIR"/* "$lab/prefix/bin/"
 cp -a "$TOP/deploy" "$lab/deploy"
 : > "$lab/results"
 rc=0

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # cri.sh: pods through CRI, as kubelet and crictl make them, under runc's shim and under ours: with this Debian's
-# containerd 1.6 and with sid's 2.x. The program is tests/cri; AMPHORA_CRI_WORDS picks cases by a part of their names.
+# containerd 1.6, sid's 2.x, and the last 1.7 and the newest 2.x, built by the go command. The program is tests/cri;
+# AMPHORA_CRI_WORDS picks cases by a part of their names, AMPHORA_CRI_SUITES some of cri-1.6, cri-2, cri-1.7, cri-2.4.
 set -eu
 missing=()
 for p in containernetworking-plugins iptables runc containerd busybox-static; do
@@ -18,9 +19,17 @@ fi
 flags=()
 [ -z "${AMPHORA_CRI_WORDS-}" ] || flags=(-words "$AMPHORA_CRI_WORDS")
 rc=0
-"$TOP/tests/cri/run.sh" cri-1.6 / "$RESULTS" "${flags[@]}" || rc=1
-tree=$("$TOP/tools/sid-tree.sh" cri)
-"$TOP/tests/cri/run.sh" cri-2 "$tree" "$RESULTS" "${flags[@]}" || rc=1
+read -ra suites <<< "${AMPHORA_CRI_SUITES-cri-1.6 cri-2 cri-1.7 cri-2.4}"
+for suite in "${suites[@]}"; do
+  tree=/ CONTAINERD_DIR=
+  [ "$suite" = cri-1.6 ] || tree=$("$TOP/tools/sid-tree.sh" cri)
+  case "$suite" in
+    cri-1.7) CONTAINERD_DIR=$("$TOP/tools/containerd.sh" 1.7.35) ;;
+    cri-2.4) CONTAINERD_DIR=$("$TOP/tools/containerd.sh" 2.4.2) ;;
+  esac
+  export CONTAINERD_DIR
+  "$TOP/tests/cri/run.sh" "$suite" "$tree" "$RESULTS" "${flags[@]}" || rc=1
+done
 for table in "$WORK"/table-*; do
   [ -e "$table" ] || continue
   sed -n '1p;/^| /p;$p' "$table"
