@@ -2,11 +2,13 @@
 """Many containers: lives one after the other and side by side, in one pod and in many, and many pods at once. All of
 them succeed, with the right codes, and the shims do not grow."""
 
+import os
 import threading
 import time
 
+from tests.shim import t_acceptance
 from tests.support import load, ttrpc
-from tests.support.runner import check, equal
+from tests.support.runner import check, equal, eventually
 
 
 def flat(before, after, what, kilobytes=512):
@@ -110,6 +112,20 @@ def test_a_thousand_pods_32_side_by_side(lab):
 
 def test_200_pods_alive_at_once(lab):
     pods_alive_at_once(lab, 200)
+
+
+def test_a_server_that_nobody_comes_to_leaves(lab):
+    """Its guard: sixty seconds without a container and without a client, as after an answer that containerd did not understand."""
+    pod = load.Pod(lab)
+    pod.client.close()
+    time.sleep(50)
+    check(os.path.exists(f"/proc/{pod.shim}"), "it has left early")
+    eventually(lambda: not os.path.exists(f"/proc/{pod.shim}"), 20, "it leaves")
+    check(not os.path.exists(pod.socket), "its socket is left")
+
+
+def test_the_last_line_on_a_terminal_1000_times(lab):
+    t_acceptance.last_lines(lab, 1000)
 
 
 def test_5000_execs(lab):
