@@ -77,17 +77,40 @@ def test_two_creates_of_one_id_and_one_wins(lab):
         cli.end(id)
 
 
+def bpf_programs():
+    """How many eBPF programs the machine holds (bpf(2), BPF_PROG_GET_NEXT_ID)."""
+    import ctypes
+    attr, count = (ctypes.c_uint32 * 32)(), 0
+    while count < 1 << 16 and ctypes.CDLL(None, use_errno=True).syscall(321, 11, ctypes.byref(attr), ctypes.sizeof(attr)) == 0:
+        attr[0], count = attr[1], count + 1
+    return count
+
+
+def memfds():
+    """Descriptors of memory files that processes here hold."""
+    found = 0
+    for pid in inventory.processes():
+        try:
+            found += sum(os.readlink(f"/proc/{pid}/fd/{n}").startswith("/memfd:") for n in os.listdir(f"/proc/{pid}/fd"))
+        except OSError:
+            continue
+    return found
+
+
 def test_runs_in_a_row_leave_nothing_growing(lab):
     cli = Cli(lab)
     for kind in (NATIVE, WASM):
         id, path = cli.bundle(*kind_args(kind, "true"))
-        counts = []
+        counts, programs, memory = [], bpf_programs(), memfds()
         for n in range(ROUNDS * 5 or 60):
             equal(cli("run", "-b", path, id).code, 0)
             if n in (5, (ROUNDS * 5 or 60) - 1):
                 counts.append((len(inventory.mounts()), len(inventory.cgroups([lab.namespace])), len(inventory.processes())))
         check(counts[1][0] <= counts[0][0] and counts[1][1] <= counts[0][1], f"{kind}: mounts and cgroups {counts}")
         check(abs(counts[0][2] - counts[1][2]) <= 2, f"{kind}: processes {counts}")
+        check(memfds() <= memory, f"{kind}: memfds {memory}, then {memfds()}")
+        # Those of the whole machine: others may make some meanwhile, but not one for each of our runs.
+        check(bpf_programs() - programs < (ROUNDS * 5 or 60) // 2, f"{kind}: eBPF programs {programs}, then {bpf_programs()}")
 
 
 def test_a_fork_bomb_under_a_limit_dies_at_once(lab):
