@@ -16,4 +16,12 @@ for program in "$1/executor/cli/amphora" "$1/shim/containerd-shim-amphora-v1" "$
   grep -q 'BIND_NOW\|Flags: NOW' <<<"$flags" || { echo "${program##*/}: not linked with -z now"; status=1; }
   readelf -h "$program" | grep -q 'DYN (' || { echo "${program##*/}: not position independent"; status=1; }
 done
+# Linked with the start-up code that does not ask for caches (docs/decisions/0019-start-up-code.md), where it could be made.
+if [ -e "$1/libc-start.o" ]; then
+  for program in "$1/executor/cli/amphora" "$1/shim/containerd-shim-amphora-v1"; do
+    at=$(nm "$program" 2>/dev/null | awk '$3 ~ /^handle_intel/ {print "0x" $1}')
+    [ -n "$at" ] && objdump -d --start-address="$at" --stop-address=$((at + 160)) "$program" | grep -q '0x100000,%eax' ||
+      { echo "${program##*/}: its start-up code still asks the processor for its caches"; status=1; }
+  done
+fi
 exit "$status"
