@@ -59,7 +59,10 @@ Result<setup::ExecPlan> NativeExecutor::plan_exec(const ExecContext&, const oci:
   plan.candidates = candidates_for(plan.name, path_of(process.env));
   // Detection has searched the same list: begin where it found the program.
   const auto found = std::ranges::find(plan.candidates, verdict.path);
-  if (found != plan.candidates.end()) plan.candidates.erase(plan.candidates.begin(), found);
+  if (found != plan.candidates.end()) {
+    plan.candidates.erase(plan.candidates.begin(), found);
+    plan.first_is_file = true;
+  }
   plan.argv = process.args;
   plan.env = without_duplicates(process.env);
   if (!verdict.why_not.empty()) plan.why_not = " (" + verdict.why_not + ")";

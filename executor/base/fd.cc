@@ -90,16 +90,25 @@ Result<std::string> read_file_at(int dir_fd, const std::string& path, size_t lim
   return data;
 }
 
-Result<std::string> read_record_at(int dir_fd, const std::string& path, size_t limit) {
-  TRY_ASSIGN(const UniqueFd fd, open_at(dir_fd, path, O_RDONLY));
-  std::string data(16384, '\0');
-  ssize_t n = -1;
-  do n = ::read(fd.get(), data.data(), data.size());
-  while (n < 0 && errno == EINTR);
-  if (n < 0) return fail_errno(errno, path + ": read");
-  const bool whole = static_cast<size_t>(n) < data.size();
-  data.resize(static_cast<size_t>(n));
-  if (whole) return data;
+Result<std::string> read_record_at(int dir_fd, const std::string& path, size_t limit,
+                                   std::vector<UniqueFd>* keep) {
+  TRY_ASSIGN(UniqueFd fd, open_at(dir_fd, path, O_RDONLY));
+  constexpr size_t kOnce = 16384;
+  std::string data;
+  int err = 0;
+  // Not zeroed first: pages that nothing is read into are not touched.
+  data.resize_and_overwrite(kOnce, [&](char* to, size_t size) {
+    ssize_t n = -1;
+    do n = ::read(fd.get(), to, size);
+    while (n < 0 && errno == EINTR);
+    err = n < 0 ? errno : 0;
+    return n < 0 ? size_t{0} : static_cast<size_t>(n);
+  });
+  if (err != 0) return fail_errno(err, path + ": read");
+  if (data.size() < kOnce) {
+    if (keep != nullptr) keep->push_back(std::move(fd));
+    return data;
+  }
   auto rest = read_all(fd.get(), limit);
   if (!rest) return std::unexpected(std::move(rest).error().context(path));
   return data + *rest;
@@ -128,12 +137,12 @@ Result<void> write_all(int fd, std::string_view data) {
 }
 
 Result<void> replace_file_at(int dir_fd, const std::string& name, std::string_view data,
-                             unsigned mode) {
+                             unsigned mode, std::vector<UniqueFd>* keep) {
   const std::string temporary = "." + name + ".new";
   int raw = ::openat(dir_fd, temporary.c_str(),
                      O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
   if (raw < 0) return fail_errno(errno, "create " + temporary);
-  const UniqueFd fd(raw);
+  UniqueFd fd(raw);
   if (auto written = write_all(fd.get(), data); !written) {
     ::unlinkat(dir_fd, temporary.c_str(), 0);
     return std::unexpected(std::move(written).error().context(temporary));
@@ -143,6 +152,7 @@ Result<void> replace_file_at(int dir_fd, const std::string& name, std::string_vi
     ::unlinkat(dir_fd, temporary.c_str(), 0);
     return fail_errno(err, "rename " + temporary + " to " + name);
   }
+  if (keep != nullptr) keep->push_back(std::move(fd));
   return {};
 }
 

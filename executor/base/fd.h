@@ -48,7 +48,9 @@ Result<UniqueFd> open_beneath(int dir_fd, const std::string& path, int flags, un
 Result<std::string> read_file_at(int dir_fd, const std::string& path, size_t limit = 1 << 20);
 /// Reads a file that was written in one go (a record of procfs, our own state, a JSON text, of which
 /// a part does not parse): a read that leaves room has it all, and the one for the end is saved.
-Result<std::string> read_record_at(int dir_fd, const std::string& path, size_t limit = 1 << 20);
+/// With `keep` the descriptor goes there, to be closed with others (sys::close_all).
+Result<std::string> read_record_at(int dir_fd, const std::string& path, size_t limit = 1 << 20,
+                                   std::vector<UniqueFd>* keep = nullptr);
 /// Reads to end of file from `fd`; more than `limit` bytes is an error.
 Result<std::string> read_all(int fd, size_t limit = 1 << 20);
 /// Writes `data` in one write call to an existing file (cgroupfs, procfs: no O_CREAT, no O_TRUNC).
@@ -56,8 +58,9 @@ Result<void> write_file_at(int dir_fd, const std::string& path, std::string_view
 /// Writes everything, retrying short writes.
 Result<void> write_all(int fd, std::string_view data);
 /// Creates or replaces `name` in `dir_fd` atomically (temporary file, then rename).
+/// `keep` as for read_record_at.
 Result<void> replace_file_at(int dir_fd, const std::string& name, std::string_view data,
-                             unsigned mode = 0600);
+                             unsigned mode = 0600, std::vector<UniqueFd>* keep = nullptr);
 
 /// Sends `data` with up to 250 descriptors in one message (SCM_RIGHTS, MSG_NOSIGNAL).
 Result<void> send_with_fds(int socket, std::string_view data, std::span<const int> fds);

@@ -25,9 +25,9 @@ struct Stat {
 
 /// /proc/PID/stat: the command (field 2) is in parentheses and may hold anything, so fields are
 /// counted from the last ')'. Field 3 is the state, field 22 the start time (proc(5)).
-Result<Stat> read_stat(pid_t pid) {
+Result<Stat> read_stat(pid_t pid, std::vector<UniqueFd>* keep = nullptr) {
   const std::string name = "/proc/" + std::to_string(pid) + "/stat";
-  auto text = read_record_at(AT_FDCWD, name);
+  auto text = read_record_at(AT_FDCWD, name, 1 << 20, keep);
   if (!text) {
     const int err = text.error().sys_errno();
     if (err == ENOENT || err == ESRCH) {
@@ -74,8 +74,8 @@ Result<std::optional<ExitStatus>> wait_pidfd(const Process& process, int options
 
 }  // namespace
 
-Result<uint64_t> start_time_of(pid_t pid) {
-  TRY_ASSIGN(const Stat stat, read_stat(pid));
+Result<uint64_t> start_time_of(pid_t pid, std::vector<UniqueFd>* keep) {
+  TRY_ASSIGN(const Stat stat, read_stat(pid, keep));
   return stat.start_time;
 }
 

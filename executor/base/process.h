@@ -37,8 +37,8 @@ struct Process {
   uint64_t start_time = 0;  ///< field 22 of /proc/PID/stat (clock ticks since boot)
 };
 
-/// Reads the start time of a process from /proc/PID/stat; kNotFound when there is none.
-Result<uint64_t> start_time_of(pid_t pid);
+/// Reads the start time of a process from /proc/PID/stat; kNotFound when there is none. `keep` as for read_record_at.
+Result<uint64_t> start_time_of(pid_t pid, std::vector<UniqueFd>* keep = nullptr);
 /// The process with this pid if it is still the one that started at `start_time`; kNotFound else.
 /// A zombie counts as gone.
 Result<Process> find_process(pid_t pid, uint64_t start_time);

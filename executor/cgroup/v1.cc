@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <ranges>
 #include <utility>
 
 #include <fmt/format.h>
@@ -181,7 +182,9 @@ Result<void> V1Cgroup::add(pid_t pid) const {
 Result<SelfJoin> V1Cgroup::self_join(pid_t, const SubGroups& below) const {
   SelfJoin join;
   TRY(check_controllers(below, locations_));
-  for (const Location& location : locations_) {
+  // The unified side, which is last, is opened first: the child has no use for it, and closes it in one
+  // call with what was opened before.
+  for (const Location& location : std::views::reverse(locations_)) {
     const bool unified_side = location.controllers.empty();
     const std::string_view sub = below_here(below, location);
     TRY_ASSIGN(const std::string dir, sub_directory(location, sub));

@@ -2,6 +2,10 @@
 // amphora exec: one more process in a running container.
 #include <fcntl.h>
 
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "executor/cgroup/sub_groups.h"
 #include "executor/cli/command.h"
 #include "executor/cli/console.h"
@@ -47,17 +51,6 @@ Result<oci::Process> process_from_file(const ExecOptionsLine& line) {
   return process;
 }
 
-/// The container's own process with the line's changes.
-Result<oci::Process> process_from_line(Runtime& runtime, const ExecOptionsLine& line,
-                                       Arguments arguments) {
-  TRY_ASSIGN(const Runtime::Report report, runtime.state(arguments[0]));
-  TRY_ASSIGN(const UniqueFd bundle, open_at(AT_FDCWD, report.state.bundle, O_PATH | O_DIRECTORY));
-  TRY_ASSIGN(oci::Spec spec, oci::load_spec(bundle.get()));
-  if (!spec.process) return fail(Errc::kInvalid, "the container's config.json has no process");
-  return exec_process(std::move(*spec.process), line,
-                      std::vector<std::string>(arguments.begin() + 1, arguments.end()));
-}
-
 Result<void> check_line(const ExecOptionsLine& line, Arguments arguments) {
   if (line.process.empty() && arguments.size() < 2) {
     return fail(Errc::kInvalid, "process args cannot be empty");
@@ -76,20 +69,38 @@ Result<void> check_terminal(const ExecOptionsLine& line, bool terminal) {
   return {};
 }
 
+/// What makes the process: a process.json, or the container's own with the line's changes.
+Result<Runtime::MakeProcess> process_of(const ExecOptionsLine& line, Arguments arguments) {
+  bool terminal = line.tty;
+  std::optional<oci::Process> given;
+  if (!line.process.empty()) {
+    TRY_ASSIGN(given, process_from_file(line));
+    terminal = given->terminal;
+  }
+  TRY(check_terminal(line, terminal));
+  return Runtime::MakeProcess(
+      [&line, arguments, given](const oci::Process& own) -> Result<oci::Process> {
+        if (given) return *given;
+        return exec_process(own, line,
+                            std::vector<std::string>(arguments.begin() + 1, arguments.end()));
+      });
+}
+
 Result<int> do_exec(Context& context, const ExecOptionsLine& line, Arguments arguments) {
   TRY(check_line(line, arguments));
   TRY_ASSIGN(Runtime * runtime, context.runtime());
-  TRY_ASSIGN(oci::Process process, line.process.empty()
-                                       ? process_from_line(*runtime, line, arguments)
-                                       : process_from_file(line));
-  TRY(check_terminal(line, process.terminal));
+  TRY_ASSIGN(const Runtime::MakeProcess process, process_of(line, arguments));
   ExecOptions options;
   options.ignore_paused = line.ignore_paused;
   TRY_ASSIGN(options.cgroup, cgroup::parse_sub_groups(line.cgroup));
   TRY_ASSIGN(options.pid_file, absolute(line.pid_file));
-  TRY_ASSIGN(Inherited inherited, inherited_descriptors(line.preserve_fds));
+  TRY_ASSIGN(const Inherited inherited, inherited_descriptors(line.preserve_fds));
   options.preserve_fds = inherited.count;
-  for (std::string& variable : inherited.env) process.env.push_back(std::move(variable));
+  const auto with_inherited = [&](const oci::Process& own) -> Result<oci::Process> {
+    TRY_ASSIGN(oci::Process made, process(own));
+    made.env.insert(made.env.end(), inherited.env.begin(), inherited.env.end());
+    return made;
+  };
 
   UniqueFd console, pidfd_socket;
   if (!line.console_socket.empty()) {
@@ -106,7 +117,7 @@ Result<int> do_exec(Context& context, const ExecOptionsLine& line, Arguments arg
       return foreground.terminal().attach(std::move(master));
     };
   }
-  TRY_ASSIGN(const Process started, runtime->exec(arguments[0], process, stdio, options));
+  TRY_ASSIGN(const Process started, runtime->exec(arguments[0], with_inherited, stdio, options));
   if (pidfd_socket) TRY(send_pidfd(pidfd_socket, "setns", started));
   if (line.detach) return 0;
   TRY_ASSIGN(const ExitStatus status, foreground.wait(started, context.children()));

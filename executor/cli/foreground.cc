@@ -66,12 +66,14 @@ Result<ExitStatus> Foreground::wait(const Process& process, Children& children, 
     }
     if (terminal_.attached()) terminal_.move(relay);
     if (polled[2].revents != 0) static_cast<void>(notify->take(getpid()));
-    if (polled[1].revents != 0) take_signals(process, children);
+    // Nothing is left to pass signals on to, and orphans go with us.
     if (polled[0].revents != 0) break;
+    if (polled[1].revents != 0) take_signals(process, children);
   }
   auto status = wait_for(process);
   children.remove(process.pid);
   terminal_.drain();
+  static_cast<void>(signals_.release());  // this process ends next and takes it along
   return status;
 }
 

@@ -2,6 +2,7 @@
 // amphora: the command. Global options, the list of verbs, and the one place where a failure is
 // logged and becomes an exit code. A start costs what the verb needs and nothing else.
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -46,6 +47,12 @@ constexpr Option kGlobalOptions[] = {
         "rootless", 0, "ignore cgroup permission errors ('true', 'false', or 'auto')", "\"auto\""),
     option<&Globals::version>("version", 'v', nullptr),
 };
+
+/// A short life: the heap grows once and is never given back (mallopt(3)), each a system call and faults.
+void keep_heap() {
+  mallopt(M_TOP_PAD, 512 << 10);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+}
 
 /// What is opened first must not become the payload's stdio, nor a container's output a state file.
 void fill_standard_descriptors() {
@@ -185,6 +192,7 @@ int main(int argc, char* argv[]) {
   // it through /proc or ptrace (CVE-2016-9962).
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   amphora::cli::fill_standard_descriptors();
+  amphora::cli::keep_heap();
   try {  // the last door: nothing of ours throws, but libraries and the allocator may
     return amphora::cli::run(argc, argv);
   } catch (const std::exception& e) {

@@ -73,6 +73,7 @@ Result<int> do_run(Context& context, const LaunchOptions& line, const std::strin
   }
   Notify* const notify = launch.notify ? &*launch.notify : nullptr;
   TRY_ASSIGN(const ExitStatus status, foreground.wait(created.init, context.children(), notify));
+  static_cast<void>(created.init.pidfd.release());  // goes with this process
   auto cleaned = clean_up(context, *runtime, line, id, created, status);
   if (cleaned || line.keep) undo.keep();
   TRY(cleaned);

@@ -85,6 +85,7 @@ long tidy(const Context& c, const Step& s) noexcept {
     return next;
   });
   c.walk.dir_fd = -1;
+  c.walk.kept_fd = -1;
   return 0;
 }
 

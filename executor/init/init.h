@@ -22,6 +22,7 @@ struct Walk {
   int status_fd;                ///< SOCK_SEQPACKET to the parent; after kAwaitStart, to the starter
   int root_fd = -1;             ///< the container's root
   int dir_fd = -1;              ///< what kEnterDir opened
+  int kept_fd = -1;             ///< what a kEnterDir opened for another one
   bool in_cwd = false;          ///< a kChdir has worked
   bool null_attached = false;   ///< the first kMask of a file used up the detached tree
   bool empty_attached = false;  ///< the same for directories

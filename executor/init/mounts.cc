@@ -62,6 +62,19 @@ long mask_name(const Context& c, const Step& s, bool directory) noexcept {
   return 0;
 }
 
+/// Masks an open target; errors as mask_name's.
+long mask_target(const Context& c, const Step& s, int target, bool directory) noexcept {
+  const int tree = directory ? c.fd_at(static_cast<int64_t>(s.n)) : c.fd(s);
+  bool& used = directory ? c.walk.empty_attached : c.walk.null_attached;
+  if (!used) {
+    const long attached = attach(tree, target);
+    used = attached >= 0;
+    return attached;
+  }
+  const LocalFd copy(clone_tree(tree, 0));
+  return copy.ok() ? attach(copy.get(), target) : copy.error();
+}
+
 bool is_symlink(int fd) noexcept {
   struct stat st{};
   return call(SYS_newfstatat, fd, "", &st, AT_EMPTY_PATH) == 0 && S_ISLNK(st.st_mode);
@@ -161,14 +174,19 @@ long attach_root(const Context& c, const Step& s) noexcept {
 /// A new filesystem, by mount(2) on the held target: entered as the working directory, "." names
 /// exactly the directory that was resolved, whatever happens to its path meanwhile.
 long mount_fs(const Context& c, const Step& s) noexcept {
+  const char* data = c.text(s.d);
+  if (*data == '\0') data = nullptr;
+  if (s.m == 2) {
+    // Just made by us in a directory that nobody else can reach yet: the name is that directory.
+    const long made = call(SYS_mkdirat, c.walk.dir_fd, c.text(s.a), 0755);
+    if (made == 0) return call(SYS_mount, c.text(s.c), c.text(s.a), c.text(s.b), s.n, data);
+  }
   const LocalFd target(s.m != 0 ? make_in_dir(c, c.text(s.a))
                                 : resolve_or_make(c.walk, c.text(s.a), false, s.flags));
   if (!target.ok()) return target.error();
   const long entered = call(SYS_fchdir, target.get());
   if (entered < 0) return entered;
-  const char* data = c.text(s.d);
-  const long mounted =
-      call(SYS_mount, c.text(s.c), ".", c.text(s.b), s.n, *data != '\0' ? data : nullptr);
+  const long mounted = call(SYS_mount, c.text(s.c), ".", c.text(s.b), s.n, data);
   return mounted == -EPERM && s.fd >= 0 ? attach(c.fd(s), target.get()) : mounted;
 }
 
@@ -248,15 +266,10 @@ long mask(const Context& c, const Step& s) noexcept {
   }
   const LocalFd target(resolve(c.walk, c.text(s.a), s.flags, kPathFlags));
   if (!target.ok()) return target.error();
-  const bool file = is_file(target.get());
-  const int tree = file ? c.fd(s) : c.fd_at(static_cast<int64_t>(s.n));
-  bool& used = file ? c.walk.null_attached : c.walk.empty_attached;
-  if (!used) {
-    used = true;
-    return attach(tree, target.get());
-  }
-  const LocalFd copy(clone_tree(tree, 0));
-  return copy.ok() ? attach(copy.get(), target.get()) : copy.error();
+  const bool directory = s.d != 0;
+  const long masked = mask_target(c, s, target.get(), directory);
+  return masked == -EINVAL || masked == -ENOTDIR ? mask_target(c, s, target.get(), !directory)
+                                                 : masked;
 }
 
 /// Read-only paths: a recursive bind on itself whose top mount is read-only; its other flags stay.

@@ -160,12 +160,17 @@ long resolve_or_make(const Walk& walk, const char* wanted, bool file,
 /// Opened without following any link: an image's /dev that is one must not lead elsewhere
 /// (CVE-2026-41579).
 long enter_dir(const Context& c, const Step& s) noexcept {
+  if (s.m == kUseKept && c.walk.kept_fd >= 0) {
+    c.walk.dir_fd = c.walk.kept_fd;
+    return 0;
+  }
   const uint16_t flags = s.flags | kNoFollow;
   const long fd = (s.flags & kCreate) != 0
                       ? resolve_or_make(c.walk, c.text(s.a), false, flags)
                       : resolve(c.walk, c.text(s.a), flags, kPathFlags | O_DIRECTORY);
   c.walk.dir_fd = static_cast<int>(fd);
   if (fd < 0) return fd;
+  if (s.m == kKeep) c.walk.kept_fd = c.walk.dir_fd;
   return s.n != 0 ? call(SYS_fchdir, c.walk.dir_fd) : 0;
 }
 

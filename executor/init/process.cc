@@ -193,8 +193,12 @@ long find_exe(const Context& c, const Step& s) noexcept {
   const char* path = c.text(s.a);
   while (*path != '\0') {
     struct stat st{};
-    long result = call(SYS_newfstatat, AT_FDCWD, path, &st, 0);
-    if (result == 0 && S_ISDIR(st.st_mode)) result = -EISDIR;
+    long result = 0;
+    // One look is enough where the parent found a file: what came in its place since, exec refuses.
+    if (s.n == 0 || path != c.text(s.a)) {
+      result = call(SYS_newfstatat, AT_FDCWD, path, &st, 0);
+      if (result == 0 && S_ISDIR(st.st_mode)) result = -EISDIR;
+    }
     if (result == 0) result = may_execute(path);
     if (result == 0) {
       c.walk.exe = path;

@@ -25,13 +25,14 @@ enum class Op : uint16_t {
   kPropagation,         ///< mount(NULL, a, NULL, n) : propagation of an existing mount by path
   kAttachRoot,  ///< move the detached rootfs tree `fd` onto a, where that can be reached, else onto "/",
   ///< and remember it as the root; without `fd` the present "/" is remembered (exec, no mount namespace)
-  kEnterDir,  ///< open directory a below the root for the steps after it (made with kCreate); n: and chdir
+  kEnterDir,  ///< open directory a below the root for the steps after it (made with kCreate); n: and chdir; m: Keep
   kOpenTree,  ///< a mount tree that the parent may not clone, or that an earlier step made: tree at path a (Tree m),
   ///< changed by the d TreeChanges at b, becomes descriptor index `fd`, which held the directory of a
   ///< relative path; n: index of the user namespace that maps its ids (c: of all its mounts), UINT64_MAX: none; flags
   ///< kRecursive, kNoFollow (the link itself), kInRoot
   kDumpable,  ///< PR_SET_DUMPABLE n
-  kMountFs,  ///< new filesystem: target a, type b, source c, data d, MS_ flags n; m: a is a name in the entered directory;
+  kMountFs,  ///< new filesystem: target a, type b, source c, data d, MS_ flags n; m: a is a name in the entered directory (2:
+             ///< which is the working directory and reached by nobody else);
              ///< `fd`: the tree to attach where that is forbidden (EPERM)
   kMountOver,  ///< new filesystem that takes m (Inherit) from the directory it hides: target a,
                ///< type b, source c, options d ("key" or "key=value", a list), MOUNT_ATTR_ n
@@ -50,7 +51,7 @@ enum class Op : uint16_t {
   kPivot,    ///< pivot_root into the attached root; n != 0: chroot instead; m != 0: the old root
              ///< is made a slave first
   kMask,     ///< mask path a: a file by the detached /dev/null tree `fd`, a directory by the
-  ///< detached empty tree with descriptor index n; m: a is a name in the entered directory, d: likely a directory
+  ///< detached empty tree with descriptor index n; d: likely a directory; m: a is a name in the entered directory
   kReadonlyPath,    ///< bind a on itself read-only; n: a is a name in the entered directory
   kRemountRoot,     ///< mount_setattr on "/": set n (read-only root)
   kHostname,        ///< sethostname(a)
@@ -78,11 +79,11 @@ enum class Op : uint16_t {
   kSetCaps,       ///< capset: effective n, permitted m, inheritable at text offset a (uint64_t)
   kRaiseAmbient,  ///< raise every capability in mask n in the ambient set
   kChdir,         ///< chdir(a), created if missing when flag kCreate; then getcwd must be inside
-  kFindExe,       ///< the first runnable of the NUL-separated candidates at a; error as exec's
-  kFork,        ///< go on in a child, which the namespaces joined by setns take in, in a session of
-                ///< its own; n != 0: stdin is its terminal. The parent is told (kForked)
-  kTidy,        ///< close every descriptor that no later step names, but 0..n-1 and the root
-  kReady,       ///< send kReady
+  kFindExe,  ///< the first runnable of the NUL-separated candidates at a; error as exec's; n: the first is a regular file
+  kFork,     ///< go on in a child, which the namespaces joined by setns take in, in a session of
+             ///< its own; n != 0: stdin is its terminal. The parent is told (kForked)
+  kTidy,     ///< close every descriptor that no later step names, but 0..n-1 and the root
+  kReady,    ///< send kReady
   kAwaitStart,  ///< accept one connection on the start socket `fd`, which replaces status
   kHook,        ///< run an OCI hook inside: a = path, b = argv, c = env (tables), fd = stdin
                 ///< memfd, n = timeout in ms (0 none)
@@ -117,6 +118,9 @@ struct TreeChange {
   uint64_t set, clear, propagation;
   uint64_t recursive;
 };
+
+/// What kEnterDir does with its descriptor (m), for a directory that two of them enter with nothing mounted over it between.
+enum Keep : uint16_t { kKeep = 1, kUseKept = 2 };
 
 /// What a filesystem takes from the directory that it hides (kMountOver).
 enum Inherit : uint16_t {

@@ -149,7 +149,7 @@ const Namespace* Spec::find_namespace(NamespaceKind kind) const noexcept {
 }
 
 Result<Spec> load_spec(int bundle_fd) {
-  auto text = read_file_at(bundle_fd, "config.json", kMaxJsonBytes);
+  auto text = read_record_at(bundle_fd, "config.json", kMaxJsonBytes);
   if (!text) return std::unexpected(std::move(text).error().context("load spec"));
   auto spec = parse_spec(*text);
   if (!spec) return std::unexpected(std::move(spec).error().context("config.json"));

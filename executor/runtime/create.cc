@@ -183,8 +183,8 @@ Result<void> Runtime::Undo::begin(const amphora::runtime::Bundle& bundle,
   }
   TRY_ASSIGN(entry, runtime.store_.create(state.id));
   armed = true;
-  TRY(entry->save_first(state));
-  TRY(amphora::runtime::keep_config(*entry, bundle.config));
+  TRY(entry->save_first(state, spent));
+  TRY(amphora::runtime::keep_config(*entry, bundle.config, spent));
   if (options.on_state_dir) TRY(options.on_state_dir(entry->dir_fd()));
   if (linux_.intel_rdt) {
     TRY(amphora::cgroup::make_rdt(*linux_.intel_rdt, state));
@@ -250,7 +250,8 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   TRY_ASSIGN(detect::Verdict verdict, detect::detect(spec, *spec.process, rootfs->get(), wat_check_,
                                                      /*mounts_made=*/false, bundle.dir.get()));
 
-  Undo undo{*this, std::nullopt, nullptr, std::nullopt, runtime::first_state(id, bundle, verdict)};
+  Undo undo{*this, std::nullopt, nullptr, std::nullopt, runtime::first_state(id, bundle, verdict),
+            {}};
   TRY(undo.begin(bundle, options));
   Created result;
   result.kind = undo.state.kind;
@@ -288,14 +289,14 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   request.spawner = exec.spawner;
   request.preserve_fds = options.preserve_fds;
   request.wait_for_exec = options.start_now;
-  std::vector<UniqueFd> spent;
+  std::vector<UniqueFd>& spent = undo.spent;
   request.spent = &spent;
   request.on_console = stdio.on_console;
   request.on_spawned = [&](const Process& process) -> Result<void> {
     undo.state.pid = process.pid;
     undo.state.start_time = process.start_time;
     TRY(cgroup::add_to_rdt(undo.state, process.pid));
-    return undo.entry->save(undo.state);
+    return undo.entry->save(undo.state, &undo.spent);
   };
   request.hook_state = [&](pid_t pid) {
     return oci::hook_state_json(undo.state, oci::Status::kCreating, pid);
@@ -318,6 +319,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   spent.push_back(undo.entry->release_dir());
   spent.push_back(std::move(*rootfs));
   spent.push_back(std::move(bundle.dir));
+  for (UniqueFd& fd : bundle.spent) spent.push_back(std::move(fd));
   spent.push_back(std::move(start));
   close_together(plan, joining, spent);
   return result;
@@ -362,12 +364,18 @@ Result<void> Runtime::after_start(const oci::Spec& spec, const oci::State& state
 
 Result<Process> Runtime::exec(const std::string& id, const oci::Process& wanted, const Stdio& stdio,
                               const ExecOptions& options) {
-  auto process = exec_inner(id, wanted, stdio, options);
+  return exec(
+      id, [&](const oci::Process&) -> Result<oci::Process> { return wanted; }, stdio, options);
+}
+
+Result<Process> Runtime::exec(const std::string& id, const MakeProcess& make, const Stdio& stdio,
+                              const ExecOptions& options) {
+  auto process = exec_inner(id, make, stdio, options);
   if (!process) return std::unexpected(std::move(process).error().context("exec in " + id));
   return process;
 }
 
-Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& wanted,
+Result<Process> Runtime::exec_inner(const std::string& id, const MakeProcess& make,
                                     const Stdio& stdio, const ExecOptions& options) {
   TRY_ASSIGN(Entry entry, store_.peek(id));
   TRY_ASSIGN(const oci::State state, entry.load());
@@ -382,7 +390,7 @@ Result<Process> Runtime::exec_inner(const std::string& id, const oci::Process& w
                   "cannot exec in a paused container (use --ignore-paused to override)");
     }
   }
-  oci::Process process = wanted;
+  TRY_ASSIGN(oci::Process process, make(spec.process.value_or(oci::Process())));
   const std::string pid = std::to_string(state.pid);
   auto rootfs = open_at(host_.proc_fd.get(), pid + "/root", O_PATH | O_DIRECTORY);
   if (!rootfs) return std::unexpected(std::move(rootfs).error().context("the container's root"));

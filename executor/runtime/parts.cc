@@ -97,7 +97,7 @@ Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_ov
   if (!dir) return std::unexpected(std::move(dir).error().context("bundle"));
   bundle.dir = std::move(*dir);
   TRY_ASSIGN(bundle.path, path_of(bundle.dir.get()));
-  auto config = read_record_at(bundle.dir.get(), kConfigCopy, kConfigLimit);
+  auto config = read_record_at(bundle.dir.get(), kConfigCopy, kConfigLimit, &bundle.spent);
   if (!config) {
     return std::unexpected(std::move(config).error().context("bundle " + bundle.path));
   }
@@ -134,10 +134,13 @@ oci::State first_state(const std::string& id, const Bundle& bundle,
   return state;
 }
 
-Result<void> keep_config(const Entry& entry, const std::string& config) {
-  TRY_ASSIGN(const UniqueFd fd,
+Result<void> keep_config(const Entry& entry, const std::string& config,
+                         std::vector<UniqueFd>& spent) {
+  TRY_ASSIGN(UniqueFd fd,
              open_at(entry.dir_fd(), kConfigCopy, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
-  return write_all(fd.get(), config);
+  TRY(write_all(fd.get(), config));
+  spent.push_back(std::move(fd));
+  return {};
 }
 
 oci::Status status_of(const Entry& entry, const oci::State& state) {

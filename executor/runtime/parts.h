@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
@@ -24,7 +25,8 @@ struct Bundle {
   UniqueFd dir;
   std::string config;
   oci::Spec spec;
-  std::string rootfs;  ///< absolute
+  std::string rootfs;           ///< absolute
+  std::vector<UniqueFd> spent;  ///< done with, to be closed with others
 };
 /// `rootfs_override` replaces root.path where not empty. The spec has a process.
 Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_override);
@@ -33,7 +35,8 @@ Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_ov
 oci::State first_state(const std::string& id, const Bundle& bundle, const detect::Verdict& verdict);
 
 /// Keeps the spec's text beside the state: exec needs it, and the bundle may change or go.
-Result<void> keep_config(const Entry& entry, const std::string& config);
+Result<void> keep_config(const Entry& entry, const std::string& config,
+                         std::vector<UniqueFd>& spent);
 
 /// Status of a container from its record, its start socket and its process.
 oci::Status status_of(const Entry& entry, const oci::State& state);

@@ -122,7 +122,8 @@ Result<Created> Runtime::restore_inner(const std::string& id, const std::string&
   detect::Verdict verdict;
   verdict.kind = detect::Kind::kNative;
   verdict.reason = "restored from a checkpoint";
-  Undo undo{*this, std::nullopt, nullptr, std::nullopt, runtime::first_state(id, bundle, verdict)};
+  Undo undo{*this, std::nullopt, nullptr, std::nullopt, runtime::first_state(id, bundle, verdict),
+            {}};
   TRY(undo.begin(bundle, options));
 
   criu::Writer w =

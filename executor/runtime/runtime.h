@@ -79,6 +79,10 @@ class Runtime {
   /// Starts one more process in a running container; returns when its exec has happened.
   Result<Process> exec(const std::string& id, const oci::Process& process, const Stdio& stdio,
                        const ExecOptions& options);
+  /// The process is made from the container's own, as the bundle had it when the container was made (empty without one).
+  using MakeProcess = std::function<Result<oci::Process>(const oci::Process& own)>;
+  Result<Process> exec(const std::string& id, const MakeProcess& make, const Stdio& stdio,
+                       const ExecOptions& options);
   /// kNotFound when init has exited (runc: "container not running").
   Result<void> kill(const std::string& id, int signal, All all);
   /// Removes a stopped container (created ones are killed first); running needs Force. Runs poststop
@@ -130,7 +134,7 @@ class Runtime {
   Result<Created> restore_inner(const std::string& id, const std::string& bundle_path,
                                 const Stdio& stdio, const CreateOptions& options,
                                 const RestoreOptions& criu);
-  Result<Process> exec_inner(const std::string& id, const oci::Process& wanted, const Stdio& stdio,
+  Result<Process> exec_inner(const std::string& id, const MakeProcess& make, const Stdio& stdio,
                              const ExecOptions& options);
   Result<setup::ExecPlan> plan_exec(const std::string& id, const oci::Spec& spec,
                                     oci::Process& process, int rootfs_fd,

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "executor/base/process.h"
 #include "executor/cgroup/cgroup.h"
@@ -25,6 +26,7 @@ struct Runtime::Undo {
   std::unique_ptr<cgroup::Cgroup> cgroup;
   std::optional<Process> init;
   oci::State state;
+  std::vector<UniqueFd> spent;  ///< done with, and closed together: neighbours cost one call
   bool armed = false;  ///< nothing made yet: an existing container of this id is somebody else's
 
   /// Makes the record and the cgroup with its limits, as `state` (first_state) and the bundle have them.

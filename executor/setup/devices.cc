@@ -100,11 +100,12 @@ bool dev_is_bound(const oci::Spec& spec) {
   return false;
 }
 
-void enter(const std::string& directory, Builder& b) {
+void enter(const PlanInput& in, const std::string& directory, Builder& b) {
   const uint32_t dir = b.text(directory);
   init::Step& s = b.step(kEnterDir, "open " + directory + " as a directory");
   s.a = dir;
   s.flags = init::kCreate;
+  if (directory == "/dev" && dev_was_entered(in)) s.m = init::kUseKept;
 }
 
 }  // namespace
@@ -120,7 +121,7 @@ Result<void> plan_devices(const PlanInput& in, Builder& b) {
   }
   by_directory["/dev"];
   for (const auto& [directory, devices] : by_directory) {
-    if (!bind || directory == "/dev") enter(directory, b);
+    if (!bind || directory == "/dev") enter(in, directory, b);
     for (const oci::Device& device : devices) {
       bind ? plan_node_bind(in, device, b) : plan_node(device, b);
     }

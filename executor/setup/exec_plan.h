@@ -39,6 +39,7 @@ class Spawner {
 /// `fds` travels beside the plan to the spawner's process, which alone understands it.
 struct ExecPlan {
   std::vector<std::string> candidates;  ///< absolute or cwd-relative paths inside the container
+  bool first_is_file = false;           ///< the first of them was seen to be a regular file
   std::string name;                     ///< argv[0] as the user gave it, for messages
   std::vector<std::string> argv;
   std::vector<std::string> env;  ///< exactly what the payload sees

@@ -77,11 +77,10 @@ std::string below_mount(const std::string& path, const std::string& mount_root) 
 /// that is large enough.
 Result<std::string> read_once(int proc_fd, const char* name) {
   TRY_ASSIGN(const UniqueFd fd, open_at(proc_fd, name, O_RDONLY));
-  std::string text(16384, '\0');
-  const ssize_t n = ::read(fd.get(), text.data(), text.size());
+  char text[16384];
+  const ssize_t n = ::read(fd.get(), text, sizeof text);
   if (n < 0) return fail_errno(errno, std::string("read ") + name);
-  text.resize(static_cast<size_t>(n));
-  return text;
+  return std::string(text, static_cast<size_t>(n));
 }
 
 /// Reads the mount table until every hierarchy is found. cgroups are mounted at boot, so they stand

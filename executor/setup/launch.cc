@@ -138,7 +138,7 @@ class Launch {
       }
     }
     if (request_.on_spawned) {
-      TRY_ASSIGN(process_.start_time, start_time_of(process_.pid));
+      TRY_ASSIGN(process_.start_time, start_time_of(process_.pid, request_.spent));
       TRY(request_.on_spawned(process_));
     }
     TRY(fill_hook_states());

@@ -93,7 +93,9 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
     plan_handover(in, b);
   } else {
     const uint32_t candidates = b.list(in.exec.candidates);
-    b.step(kFindExe, "exec: \"" + in.exec.name + "\"").a = candidates;
+    init::Step& s = b.step(kFindExe, "exec: \"" + in.exec.name + "\"");
+    s.a = candidates;
+    s.n = in.exec.first_is_file ? 1 : 0;
   }
   // A listener is for the creator, who is gone after kReady: such a filter comes before the wait.
   const bool notifies = in.spec.linux_.seccomp && !in.spec.linux_.seccomp->listener_path.empty();

@@ -92,7 +92,9 @@ int32_t plan_bind_source(const PlanInput& in, const oci::Mount& mount, Source&& 
 Result<void> plan_rootfs(const PlanInput& in, Builder& b);  // mounts.cc
 Result<void> plan_mounts(const PlanInput& in, Builder& b);  // mounts.cc
 Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount,
-                               Builder& b);                   // cgroup_mount.cc
+                               Builder& b);  // cgroup_mount.cc
+/// Whether plan_mounts leaves a descriptor of /dev in the child (init::kKeep), with nothing over it since.
+bool dev_was_entered(const PlanInput& in);
 Result<void> plan_devices(const PlanInput& in, Builder& b);   // devices.cc
 void plan_pivot(const PlanInput& in, Builder& b);             // mounts.cc
 void plan_late_mounts(const PlanInput& in, Builder& b);       // mounts.cc

@@ -141,6 +141,20 @@ bool is_in_new_dev(const PlanInput& in, const oci::Mount& mount) {
   return false;
 }
 
+}  // namespace
+
+bool dev_was_entered(const PlanInput& in) {
+  bool entered = false;
+  for (const oci::Mount& mount : in.spec.mounts) {
+    if (path::is_below("/dev", target_of(mount))) entered = false;
+    const auto options = parse_mount_options(mount);
+    if (options && !options->bind && is_in_new_dev(in, mount)) entered = true;
+  }
+  return entered;
+}
+
+namespace {
+
 /// linux.mountLabel is for filesystems that are made, but not for the kernel's own (runc's rule).
 bool takes_label(const oci::Mount& mount, const MountOptions& options) {
   return !options.bind && mount.type != "proc" && mount.type != "sysfs" && mount.type != "mqueue" &&
@@ -263,9 +277,16 @@ Result<void> plan_filesystem(const PlanInput& in, const oci::Mount& mount,
   uint64_t flags = options.ms_flags;
   if (is_filled_later(mount)) flags &= ~static_cast<uint64_t>(MS_RDONLY);
   const bool in_dev = is_in_new_dev(in, mount);
+  // A mount namespace that was joined may have others in it, who could swap a name for a link. In a user
+  // namespace the mount may be refused (EPERM), and its stand-in wants the directory's descriptor.
+  const bool alone = has_new(in.spec, oci::NamespaceKind::kMount) &&
+                     in.spec.find_namespace(oci::NamespaceKind::kUser) == nullptr;
   if (in_dev && entered != "/dev") {
     const uint32_t dev = b.text("/dev");
-    b.step(kEnterDir, "open /dev as a directory").a = dev;
+    init::Step& s = b.step(kEnterDir, "open /dev as a directory");
+    s.a = dev;
+    s.n = alone ? 1 : 0;
+    s.m = init::kKeep;
     entered = "/dev";
   }
   if (!in_dev) entered.clear();
@@ -277,7 +298,7 @@ Result<void> plan_filesystem(const PlanInput& in, const oci::Mount& mount,
   const uint32_t data = b.text(options.data);
   init::Step& s = b.step(kMountFs, noun(mount));
   s.a = name;
-  s.m = in_dev ? 1 : 0;
+  s.m = !in_dev ? 0 : alone ? 2 : 1;
   s.b = type;
   s.c = source;
   s.d = data;
@@ -360,9 +381,11 @@ void plan_masks(const PlanInput& in, Builder& b, bool in_proc) {
     s.fd = trees.null;
     s.n = static_cast<uint64_t>(trees.empty);
     s.flags = init::kOptional;
-    if (!in_proc) continue;
-    s.m = 1;
-    s.d = std::ranges::find(kProcDirectories, name) != std::end(kProcDirectories) ? 1 : 0;
+    s.m = in_proc ? 1 : 0;
+    const bool directory =
+        in_proc ? std::ranges::find(kProcDirectories, name) != std::end(kProcDirectories)
+                : masked.starts_with("/sys/");
+    s.d = directory ? 1 : 0;
   }
 }
 

@@ -115,6 +115,7 @@ void Plan::give_sources(std::vector<UniqueFd>& out) {
   out.reserve(out.size() + sources.size() + 1);
   for (Source& source : sources) {
     if (source.fd) out.push_back(std::move(source.fd));
+    if (source.spent) out.push_back(std::move(source.spent));
   }
   if (pid_namespace_fd) out.push_back(std::move(pid_namespace_fd));
 }

@@ -53,6 +53,7 @@ struct Source {
   std::string maps_path;       ///< the user namespace at this path
   uint64_t n = 0;
   int borrowed = -1;
+  UniqueFd spent;  ///< what making `fd` left behind, closed with it
   UniqueFd fd;
 };
 

@@ -164,8 +164,8 @@ Result<UniqueFd> open_null(const Source& source) {
   return tree;
 }
 
-Result<UniqueFd> open_empty(const Source& source) {
-  const UniqueFd fs(sys::fsopen("tmpfs", FSOPEN_CLOEXEC));
+Result<UniqueFd> open_empty(Source& source) {
+  UniqueFd fs(sys::fsopen("tmpfs", FSOPEN_CLOEXEC));
   if (!fs || sys::fsconfig(fs.get(), kFsSetString, "nr_inodes", "1", 0) != 0 ||
       sys::fsconfig(fs.get(), kFsCreate, nullptr, nullptr, 0) != 0) {
     return fail_errno(errno, "make an empty directory for " + source.what);
@@ -174,6 +174,7 @@ Result<UniqueFd> open_empty(const Source& source) {
       sys::fsmount(fs.get(), FSMOUNT_CLOEXEC,
                    MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   if (!mount) return fail_errno(errno, "make an empty directory for " + source.what);
+  source.spent = std::move(fs);
   return mount;
 }
 

@@ -80,14 +80,16 @@ Result<oci::State> Entry::load() const {
   return state;
 }
 
-Result<void> Entry::save(const oci::State& state) const {
-  return replace_file_at(dir_.get(), kStateFile, oci::to_json(state));
+Result<void> Entry::save(const oci::State& state, std::vector<UniqueFd>* keep) const {
+  return replace_file_at(dir_.get(), kStateFile, oci::to_json(state), 0600, keep);
 }
 
-Result<void> Entry::save_first(const oci::State& state) const {
-  TRY_ASSIGN(const UniqueFd fd,
+Result<void> Entry::save_first(const oci::State& state, std::vector<UniqueFd>& spent) const {
+  TRY_ASSIGN(UniqueFd fd,
              open_at(dir_.get(), kStateFile, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
-  return write_all(fd.get(), oci::to_json(state));
+  TRY(write_all(fd.get(), oci::to_json(state)));
+  spent.push_back(std::move(fd));
+  return {};
 }
 
 Result<Store> Store::open(const std::string& root, bool create) {

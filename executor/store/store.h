@@ -19,9 +19,10 @@ class Entry {
   const std::string& id() const noexcept { return id_; }
   int dir_fd() const noexcept { return dir_.get(); }
   Result<oci::State> load() const;
-  Result<void> save(const oci::State& state) const;
+  /// `keep` and `spent`: take the descriptor, to be closed with others (sys::close_all).
+  Result<void> save(const oci::State& state, std::vector<UniqueFd>* keep = nullptr) const;
   /// The first record of a directory just made: nobody can hold an older one that must stay whole.
-  Result<void> save_first(const oci::State& state) const;
+  Result<void> save_first(const oci::State& state, std::vector<UniqueFd>& spent) const;
   /// Ends the lock, for who closes the descriptor with others.
   UniqueFd release_dir() noexcept { return std::move(dir_); }
 
