@@ -112,7 +112,7 @@ Result<void> View::add(const oci::Mount& mount) {
 /// Where a destination really lands. proc and sysfs are refused by setup anywhere but on a real
 /// directory, so they need no look.
 Result<std::string> View::settle(const std::string& destination, std::string_view type) {
-  const auto clean = path::clean(destination);
+  auto clean = path::clean(destination);
   if (type == "proc" || type == "sysfs") return clean;
   if (!has_parent_step(destination)) {
     if (is_covered(clean)) {
@@ -223,9 +223,10 @@ Result<View::Place> View::walk(std::string path, bool may_miss) {
       continue;
     }
     if (++links > kMaxSymlinks) return not_found(ELOOP, next->path);
-    TRY_ASSIGN(const auto target, read_link(next->fd, next->path));
+    TRY_ASSIGN(auto target, read_link(next->fd, next->path));
     if (target.starts_with('/')) steps.resize(1);
-    path = target + path;
+    target += path;
+    path = std::move(target);
   }
   return std::move(steps.back());
 }

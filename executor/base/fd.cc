@@ -139,7 +139,7 @@ Result<void> write_all(int fd, std::string_view data) {
 Result<void> replace_file_at(int dir_fd, const std::string& name, std::string_view data,
                              unsigned mode, std::vector<UniqueFd>* keep) {
   const std::string temporary = "." + name + ".new";
-  int raw = ::openat(dir_fd, temporary.c_str(),
+  const int raw = ::openat(dir_fd, temporary.c_str(),
                      O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
   if (raw < 0) return fail_errno(errno, "create " + temporary);
   UniqueFd fd(raw);

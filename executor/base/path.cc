@@ -20,11 +20,9 @@ std::string clean(std::string_view path) {
   std::vector<std::string_view> kept;
   for (const std::string_view part : components(path)) {
     if (part == ".") continue;
-    if (part != "..") {
-      kept.push_back(part);
-    } else if (!kept.empty() && kept.back() != "..") {
+    if (part == ".." && !kept.empty() && kept.back() != "..") {
       kept.pop_back();
-    } else if (!absolute) {
+    } else if (part != ".." || !absolute) {
       kept.push_back(part);
     }
   }

@@ -55,8 +55,9 @@ Result<std::optional<std::string>> swap_max(const oci::MemoryLimits& memory) {
 
 std::string cpu_max_text(std::optional<int64_t> quota, std::optional<uint64_t> period) {
   constexpr uint64_t kDefaultPeriod = 100000;
-  const uint64_t used = period.value_or(0) != 0 ? *period : kDefaultPeriod;
-  if (quota.value_or(0) > 0) return fmt::format("{} {}", *quota, used);
+  const uint64_t given = period.value_or(0);
+  const uint64_t used = given != 0 ? given : kDefaultPeriod;
+  if (quota && *quota > 0) return fmt::format("{} {}", *quota, used);
   return fmt::format("max {}", used);
 }
 

@@ -17,7 +17,7 @@ constexpr const char* kFiles[] = {"cpuset.cpus", "cpuset.mems"};
 Result<std::string> filled(const std::string& mount, const std::string& dir, const char* file,
                            std::vector<UniqueFd>* open = nullptr) {
   TRY_ASSIGN(const std::string text, read_value(dir, file, open));
-  const std::string value(trim(text));
+  std::string value(trim(text));
   if (!value.empty() || dir.size() <= mount.size()) return value;
   TRY_ASSIGN(std::string above, filled(mount, dir.substr(0, dir.rfind('/')), file));
   TRY(write_value(dir, file, above));

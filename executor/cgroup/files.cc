@@ -277,7 +277,7 @@ std::string_view trim(std::string_view text) noexcept {
 uint64_t keyed_number(std::string_view text, std::string_view key) {
   while (!text.empty()) {
     const size_t end = text.find('\n');
-    std::string_view line = text.substr(0, end);
+    const std::string_view line = text.substr(0, end);
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
     if (!line.starts_with(key) || line.size() <= key.size() || line[key.size()] != ' ') continue;
     uint64_t value = 0;
