@@ -140,7 +140,7 @@ Result<void> replace_file_at(int dir_fd, const std::string& name, std::string_vi
                              unsigned mode, std::vector<UniqueFd>* keep) {
   const std::string temporary = "." + name + ".new";
   const int raw = ::openat(dir_fd, temporary.c_str(),
-                     O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
+                           O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
   if (raw < 0) return fail_errno(errno, "create " + temporary);
   UniqueFd fd(raw);
   if (auto written = write_all(fd.get(), data); !written) {

@@ -96,6 +96,8 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount,
 /// Whether plan_mounts leaves a descriptor of /dev in the child (init::kKeep), with nothing over it since.
 bool dev_was_entered(const PlanInput& in);
 Result<void> plan_devices(const PlanInput& in, Builder& b);   // devices.cc
+void plan_proc_paths(const PlanInput& in, Builder& b);        // masked_paths.cc: in a new /proc
+void plan_other_paths(const PlanInput& in, Builder& b);       // masked_paths.cc: all others
 void plan_pivot(const PlanInput& in, Builder& b);             // mounts.cc
 void plan_late_mounts(const PlanInput& in, Builder& b);       // mounts.cc
 void plan_names(const PlanInput& in, Builder& b);             // process.cc: hostname, sysctls

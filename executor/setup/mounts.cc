@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The root filesystem and the spec's mounts as steps: propagation, the attached root, each mount in
-// list order, the pivot, and what must wait until after it (read-only remounts, read-only and masked
-// paths). After these no mount call is made.
+// list order, the pivot, and what must wait until after it (read-only remounts). Masked and read-only paths
+// are in masked_paths.cc. After these no mount call is made.
 #include <sys/mount.h>
 
 #include <algorithm>
-#include <iterator>
-#include <set>
 #include <string_view>
 
 #include "executor/base/missing.h"
@@ -318,88 +316,6 @@ void plan_late_readonly(const oci::Mount& mount, Builder& b) {
   s.n = MOUNT_ATTR_RDONLY;
 }
 
-/// Names in procfs that are directories: a hint which mask is tried first, nothing hangs on it.
-constexpr std::string_view kProcDirectories[] = {"acpi", "asound", "bus",  "driver",
-                                                 "fs",   "irq",    "scsi", "sys"};
-
-/// Whether /proc is the new procfs of this plan, which only the kernel makes names in.
-bool has_new_proc(const oci::Spec& spec) {
-  bool fresh = false;
-  for (const oci::Mount& mount : spec.mounts) {
-    if (!path::is_below("/proc", target_of(mount))) continue;
-    const auto options = parse_mount_options(mount);
-    fresh = target_of(mount) == "/proc" && mount.type == "proc" && options && !options->bind;
-  }
-  return fresh;
-}
-
-/// The name, for a path that is one in /proc; empty for any other.
-std::string_view name_in_proc(const PlanInput& in, const std::string& path) {
-  return has_new_proc(in.spec) && path.starts_with("/proc/") && path.size() > 6 &&
-                 path.find('/', 6) == std::string::npos && path != "/proc/." && path != "/proc/.."
-             ? std::string_view(path).substr(6)
-             : std::string_view();
-}
-
-/// The device-less /dev/null and an empty directory, shared by all masked paths.
-struct MaskTrees {
-  int32_t null = -1, empty = -1;
-};
-
-MaskTrees mask_trees(const PlanInput& in, Builder& b) {
-  Source null;
-  null.kind = Source::Kind::kNull;
-  null.what = "masked paths";
-  null.propagation = {MS_PRIVATE};
-  MaskTrees trees;
-  const auto& sources = b.plan().sources;
-  for (size_t i = 0; i < sources.size(); ++i) {
-    if (sources[i].kind == Source::Kind::kNull) trees.null = static_cast<int32_t>(i);
-    if (sources[i].kind == Source::Kind::kEmpty) trees.empty = static_cast<int32_t>(i);
-  }
-  if (trees.null >= 0) return trees;
-  trees.null = plan_tree(in, std::move(null), b);
-  Source empty;
-  empty.kind = Source::Kind::kEmpty;
-  empty.what = "masked paths";
-  trees.empty = plan_tree(in, std::move(empty), b);
-  return trees;
-}
-
-/// `in_proc` says which are planned: names in /proc, or all others.
-void plan_masks(const PlanInput& in, Builder& b, bool in_proc) {
-  MaskTrees trees;
-  std::set<std::string_view> seen;
-  for (const std::string& masked : in.spec.linux_.masked_paths) {
-    if (!seen.insert(masked).second) continue;
-    const std::string_view name = name_in_proc(in, masked);
-    if (name.empty() == in_proc) continue;
-    if (trees.null < 0) trees = mask_trees(in, b);
-    const uint32_t target = b.text(in_proc ? name : std::string_view(masked));
-    init::Step& s = b.step(kMask, "mask " + masked);
-    s.a = target;
-    s.fd = trees.null;
-    s.n = static_cast<uint64_t>(trees.empty);
-    s.flags = init::kOptional;
-    s.m = in_proc ? 1 : 0;
-    const bool directory =
-        in_proc ? std::ranges::find(kProcDirectories, name) != std::end(kProcDirectories)
-                : masked.starts_with("/sys/");
-    s.d = directory ? 1 : 0;
-  }
-}
-
-void plan_readonly_paths(const PlanInput& in, Builder& b, bool in_proc) {
-  for (const std::string& readonly : in.spec.linux_.readonly_paths) {
-    const std::string_view name = name_in_proc(in, readonly);
-    if (name.empty() == in_proc) continue;
-    const uint32_t target = b.text(in_proc ? name : std::string_view(readonly));
-    init::Step& s = b.step(kReadonlyPath, "make " + readonly + " read-only");
-    s.a = target;
-    s.n = in_proc ? 1 : 0;
-    s.flags = init::kOptional;
-  }
-}
 }  // namespace
 
 Result<void> plan_rootfs(const PlanInput& in, Builder& b) {
@@ -454,28 +370,7 @@ Result<void> plan_mounts(const PlanInput& in, Builder& b) {
   return {};
 }
 
-namespace {
-
-/// Paths in /proc, by their names in it: entered once, two calls each and one for what is missing.
-void plan_proc_paths(const PlanInput& in, Builder& b) {
-  const auto is_name = [&](const std::string& path) { return !name_in_proc(in, path).empty(); };
-  if (std::ranges::none_of(in.spec.linux_.readonly_paths, is_name) &&
-      std::ranges::none_of(in.spec.linux_.masked_paths, is_name)) {
-    return;
-  }
-  const uint32_t proc = b.text("/proc");
-  init::Step& s = b.step(kEnterDir, "enter /proc");
-  s.a = proc;
-  s.n = 1;
-  plan_readonly_paths(in, b, /*in_proc=*/true);
-  plan_masks(in, b, /*in_proc=*/true);
-}
-
-}  // namespace
-
 void plan_pivot(const PlanInput& in, Builder& b) {
-  // The host's null device is the one for masks: after the pivot its path would be the image's.
-  if (!in.host.may_mount && !in.spec.linux_.masked_paths.empty()) mask_trees(in, b);
   plan_proc_paths(in, b);
   const auto propagation = root_propagation(in.spec);
   const bool shared = propagation && (*propagation & (MS_SHARED | MS_UNBINDABLE)) != 0;
@@ -507,8 +402,7 @@ void plan_late_mounts(const PlanInput& in, Builder& b) {
   if (in.spec.root.readonly) {
     b.step(kRemountRoot, "make the root read-only").n = MOUNT_ATTR_RDONLY;
   }
-  plan_readonly_paths(in, b, /*in_proc=*/false);
-  plan_masks(in, b, /*in_proc=*/false);
+  plan_other_paths(in, b);
 }
 
 }  // namespace amphora::setup
