@@ -215,7 +215,7 @@ def events_of(lab, action, last="/tasks/delete"):
     action()
     # containerd 2 tells of the delete after ctr has gone; what comes twice or late would be a moment behind.
     with contextlib.suppress(Failed):
-        eventually(lambda: any(f" {last} " in line for line in list(lines)), 5, last)
+        eventually(lambda: any(f" {last} " in line for line in list(lines)), 20, last)
     time.sleep(0.5)
     process.terminate()
     process.wait()
