@@ -11,7 +11,7 @@ packages=(
   clang-format-19 clang-tidy-19 clang-19 libclang-rt-19-dev
   clang lld wasi-libc libclang-rt-14-dev-wasm32
   containerd runc crun busybox-static strace jq mmdebstrap debian-archive-keyring iproute2 binutils
-  procps ca-certificates containernetworking-plugins iptables
+  procps ca-certificates containernetworking-plugins iptables uidmap
 )
 missing() {  # the packages that dpkg does not call installed
   local known
