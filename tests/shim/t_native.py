@@ -31,7 +31,11 @@ def test_stdin_is_piped_through_to_its_end(lab):
     text = "".join(f"line {i}\n" for i in range(40000))
 
     def one(runtime):
-        r = lab.run(runtime, L.NATIVE, "sh", "-c", "cat; echo end >&2", stdin=text)
+        # runc's shim was seen to lose the end on a busy machine; ours has one try.
+        for _ in range(1 if runtime == L.AMPHORA else 3):
+            r = lab.run(runtime, L.NATIVE, "sh", "-c", "cat; echo end >&2", stdin=text)
+            if r.out == text:
+                break
         return r.code, r.out == text, r.err
     equal(both(one), (0, True, "end\n"))
 
