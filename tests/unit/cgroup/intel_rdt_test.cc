@@ -41,7 +41,8 @@ class IntelRdtTest : public testing::Test {
 };
 
 TEST_F(IntelRdtTest, OwnClassIsNamedForTheContainerAndRemoved) {
-  const oci::IntelRdt rdt{.schemata = {"L3:0=f", "MB:0=50"}};
+  oci::IntelRdt rdt;
+  rdt.schemata = {"L3:0=f", "MB:0=50"};
   plan_rdt(root_, "web", rdt, state_);
   EXPECT_EQ(state_.rdt_class, root_ + "/web");
   EXPECT_TRUE(state_.rdt_own);
@@ -68,8 +69,10 @@ TEST_F(IntelRdtTest, NoSchemaIsNoWrite) {
 }
 
 TEST_F(IntelRdtTest, CacheAndBandwidthAreMerged) {
-  const oci::IntelRdt rdt{
-      .schemata = {"L2:0=3"}, .l3_cache_schema = "L3:0=f\nMB:0=90\n", .mem_bw_schema = "MB:0=20"};
+  oci::IntelRdt rdt;
+  rdt.schemata = {"L2:0=3"};
+  rdt.l3_cache_schema = "L3:0=f\nMB:0=90\n";
+  rdt.mem_bw_schema = "MB:0=20";
   plan_rdt(root_, "web", rdt, state_);
   group("web");
   ASSERT_TRUE(make_rdt(rdt, state_));
@@ -77,7 +80,8 @@ TEST_F(IntelRdtTest, CacheAndBandwidthAreMerged) {
 }
 
 TEST_F(IntelRdtTest, ANamedClassStays) {
-  const oci::IntelRdt rdt{.clos_id = "gold"};
+  oci::IntelRdt rdt;
+  rdt.clos_id = "gold";
   plan_rdt(root_, "web", rdt, state_);
   const auto missing = make_rdt(rdt, state_);
   ASSERT_FALSE(missing);
@@ -92,7 +96,9 @@ TEST_F(IntelRdtTest, ANamedClassStays) {
 }
 
 TEST_F(IntelRdtTest, TheDefaultClassIsTheRoot) {
-  const oci::IntelRdt rdt{.clos_id = "/", .enable_monitoring = true};
+  oci::IntelRdt rdt;
+  rdt.clos_id = "/";
+  rdt.enable_monitoring = true;
   plan_rdt(root_, "web", rdt, state_);
   group("");
   group("mon_groups/web");
@@ -107,7 +113,8 @@ TEST_F(IntelRdtTest, TheDefaultClassIsTheRoot) {
 }
 
 TEST_F(IntelRdtTest, WhyTheKernelTookNoLineIsInTheError) {
-  const oci::IntelRdt rdt{.schemata = {"L9:0=f"}};
+  oci::IntelRdt rdt;
+  rdt.schemata = {"L9:0=f"};
   plan_rdt(root_, "web", rdt, state_);
   fs::create_directories(root_ + "/info");
   std::ofstream(root_ + "/info/last_cmd_status") << "Unknown or unsupported resource name 'L9'\n";
