@@ -3,6 +3,7 @@
 events are read as a client sees them."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -232,11 +233,15 @@ def test_event_order(lab):
     for runtime in L.RUNTIMES:
         for image, cmd in ((L.NATIVE, ["demo", "exit", "3"]),) + (
                 ((L.WASM, ["/app.wasm", "exit", "3"]),) if runtime == L.AMPHORA else ()):
-            id = lab.new_id()
-            events = events_of(lab, lambda: lab.run(runtime, image, *cmd, id=id))
-            mine = [(t, e) for t, e in events if t.startswith("/tasks/") and e.get("container_id") == id]
-            equal([t for t, _ in mine], ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"],
-                  f"{runtime} {image}")
+            want = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
+            # runc's shim may end before its forwarder has sent the delete: three tries for it, one for ours.
+            for _ in range(1 if runtime == L.AMPHORA else 3):
+                id = lab.new_id()
+                events = events_of(lab, functools.partial(lab.run, runtime, image, *cmd, id=id))
+                mine = [(t, e) for t, e in events if t.startswith("/tasks/") and e.get("container_id") == id]
+                if [t for t, _ in mine] == want:
+                    break
+            equal([t for t, _ in mine], want, f"{runtime} {image}")
             pids = {e.get("pid") for _, e in mine}
             equal(len(pids), 1, f"{runtime} {image}: one pid in all events")
             equal(mine[2][1].get("exit_status"), 3, "status in exit")
