@@ -65,6 +65,7 @@ void fill(std::string* member, const std::string& candidate) {
 
 void fill(Programs* programs, const Programs& candidates) {
   fill(&programs->host, candidates.host);
+  fill(&programs->image, candidates.image);
   fill(&programs->engine_dir, candidates.engine_dir);
 }
 
@@ -74,11 +75,13 @@ Programs find_programs_beside(const std::string& directory) {
   Programs programs;
   if (directory.empty()) return programs;
   fill(&programs.host, directory + "/../libexec/amphora/amphora-wasm");
+  fill(&programs.image, directory + "/../libexec/amphora/amphora-image");
   fill(&programs.engine_dir, directory + "/../" AMPHORA_LIBDIR "/amphora");
   fill(&programs.engine_dir, directory + "/../lib/amphora");
   // A build tree: shim/ and executor/cli/ beside wasm/host/ and lib/amphora/.
   for (const char* up : {"/..", "/../.."}) {
     fill(&programs.host, directory + up + "/wasm/host/amphora-wasm");
+    fill(&programs.image, directory + up + "/image/amphora-image");
     fill(&programs.engine_dir, directory + up + "/lib/amphora");
   }
   return programs;
@@ -98,6 +101,7 @@ Programs find_programs() {
   }
   // Not found: the names that an error will show.
   if (programs.host.empty()) programs.host = AMPHORA_PREFIX "/libexec/amphora/amphora-wasm";
+  if (programs.image.empty()) programs.image = AMPHORA_PREFIX "/libexec/amphora/amphora-image";
   if (programs.engine_dir.empty())
     programs.engine_dir = AMPHORA_PREFIX "/" AMPHORA_LIBDIR "/amphora";
   return programs;

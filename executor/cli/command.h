@@ -53,8 +53,8 @@ Result<int> verb(const Command& self, Context& context, Arguments words) {
 struct NoOptions {};
 
 extern const Command kCacheCommand, kCheckpointCommand, kCreateCommand, kDeleteCommand,
-    kDetectCommand, kEventsCommand, kExecCommand, kFeaturesCommand, kKillCommand, kListCommand,
-    kPauseCommand, kPlanCommand, kPsCommand, kRestoreCommand, kResumeCommand, kRunCommand,
-    kSpecCommand, kStartCommand, kStateCommand, kUpdateCommand;
+    kDetectCommand, kEventsCommand, kExecCommand, kFeaturesCommand, kImageCommand, kKillCommand,
+    kListCommand, kPauseCommand, kPlanCommand, kPsCommand, kRestoreCommand, kResumeCommand,
+    kRunCommand, kSpecCommand, kStartCommand, kStateCommand, kUpdateCommand;
 
 }  // namespace amphora::cli

@@ -23,11 +23,11 @@ namespace {
 extern const Command kManCommand, kCompletionCommand;
 
 constexpr const Command* kCommands[] = {
-    &kCacheCommand,   &kCheckpointCommand, &kCompletionCommand, &kCreateCommand,   &kDeleteCommand,
-    &kDetectCommand,  &kEventsCommand,     &kExecCommand,       &kFeaturesCommand, &kKillCommand,
-    &kListCommand,    &kManCommand,        &kPauseCommand,      &kPlanCommand,     &kPsCommand,
-    &kRestoreCommand, &kResumeCommand,     &kRunCommand,        &kSpecCommand,     &kStartCommand,
-    &kStateCommand,   &kUpdateCommand,
+    &kCacheCommand,  &kCheckpointCommand, &kCompletionCommand, &kCreateCommand,   &kDeleteCommand,
+    &kDetectCommand, &kEventsCommand,     &kExecCommand,       &kFeaturesCommand, &kImageCommand,
+    &kKillCommand,   &kListCommand,       &kManCommand,        &kPauseCommand,    &kPlanCommand,
+    &kPsCommand,     &kRestoreCommand,    &kResumeCommand,     &kRunCommand,      &kSpecCommand,
+    &kStartCommand,  &kStateCommand,      &kUpdateCommand,
 };
 
 constexpr Option kGlobalOptions[] = {
