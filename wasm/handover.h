@@ -28,6 +28,17 @@ struct Handover {
   uint64_t memory_limit = 0;
 };
 
+/// What the kernel makes up: not part of what a guest sees unless it is asked for.
+inline constexpr std::string_view kKernelFiles[] = {"/proc", "/sys"};
+/// Whether a directory is one of them or below; by its name, as the view has no others.
+inline bool is_of_kernel_files(std::string_view path) noexcept {
+  for (const std::string_view top : kKernelFiles) {
+    if (path.starts_with(top) && (path.size() == top.size() || path[top.size()] == '/'))
+      return true;
+  }
+  return false;
+}
+
 enum HandoverFlag : uint32_t {
   kPreopensGiven = 1,  ///< the guest gets `preopens` and nothing else of the container's files
 };

@@ -48,6 +48,8 @@ Result<void> take_option(const std::string& key, const std::string& value, Guest
   const std::string name = key.substr(kOptionPrefix.size());
   if (name == "cache") {
     TRY_ASSIGN(out->use_cache, on_or_off(key, value));
+  } else if (name == "kernel-files") {
+    TRY_ASSIGN(out->kernel_files, on_or_off(key, value));
   } else if (name == "preopen") {
     auto preopens = parse_preopens(value);
     if (!preopens)

@@ -26,6 +26,7 @@ struct GuestOptions {
   std::vector<std::string> engine_options;  ///< key, value, ..., by key
   bool always_inside = false;  ///< compile in the container's cgroup whatever it allows
   bool use_cache = true;
+  bool kernel_files = false;                     ///< /proc and /sys are part of the root
   std::optional<std::vector<Preopen>> preopens;  ///< instead of the root
   std::string listen;                            ///< of an HTTP server; empty: not said
   uint32_t backlog = 0;                          ///< 0: not said
@@ -37,7 +38,7 @@ inline constexpr std::string_view kOptionPrefix = "amphora.dev/engine.";
 /// Those that are the same for all engines, for the error about an unknown one.
 inline constexpr std::string_view kHostOptions =
     "cache (on, off), http-backlog (a number), http-listen (ADDRESS:PORT), "
-    "memory-max (bytes), preopen (PATH[=NAME][:ro], ... or none)";
+    "kernel-files (on, off), memory-max (bytes), preopen (PATH[=NAME][:ro], ... or none)";
 
 Result<GuestOptions> read_options(const std::map<std::string, std::string>& annotations);
 

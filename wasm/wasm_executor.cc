@@ -63,6 +63,14 @@ std::string label_of(const Identity& identity, const wasm::GuestOptions& options
   return label;
 }
 
+/// Whether the guest gets directories that the kernel's files are to be kept out of.
+bool needs_view(const wasm::GuestOptions& options) {
+  if (options.kernel_files) return false;
+  return !options.preopens || !std::ranges::all_of(*options.preopens, [](const wasm::Preopen& one) {
+    return wasm::is_of_kernel_files(one.path);
+  });
+}
+
 Result<void> check_kind(const Identity& identity, const detect::Verdict& verdict) {
   uint32_t wanted = AMPHORA_CAP_MODULES;
   if (verdict.kind == detect::Kind::kWasmComponent) wanted = AMPHORA_CAP_COMPONENTS;
@@ -242,6 +250,8 @@ Result<setup::ExecPlan> WasmExecutor::plan_exec(const ExecContext& context,
   plan.argv = process.args;
   plan.env = process.env;
   plan.handover = encode(handover);
+  if (needs_view(options))
+    plan.covered.assign(std::begin(wasm::kKernelFiles), std::end(wasm::kKernelFiles));
   plan.fds.push_back(std::move(ready.artifact));
   plan.spawner = &zygote(ready.engine);
   plan.kind = "wasm";

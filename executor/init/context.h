@@ -58,6 +58,8 @@ long pivot(const Context& c, const Step& s) noexcept;
 /// Gives the filesystem context `fs` the options d, makes a mount with the attributes n of it that
 /// takes `what` (Inherit) from the directory `target`, and attaches it there.
 long mount_context(const Context& c, const Step& s, int fs, int target, uint64_t what) noexcept;
+// view.cc
+long keep_view(const Context& c, const Step& s) noexcept;
 // procfs.cc
 long mount_proc(const Context& c, const Step& s) noexcept;
 // copy_tree.cc

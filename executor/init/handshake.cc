@@ -74,6 +74,8 @@ long tidy(const Context& c, const Step& s) noexcept {
     int64_t next = INT64_MAX;
     take(c.walk.status_fd, above, next);
     take(c.walk.root_fd, above, next);
+    const int views[] = {c.walk.view_root, c.walk.view_cwd, c.walk.view_ns};
+    for (const int fd : views) take(fd, above, next);
     for (uint32_t i = c.walk.next; i < c.view.header->step_count; ++i) {
       const Step& later = c.view.steps[i];
       take(c.fd(later), above, next);

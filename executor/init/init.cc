@@ -87,6 +87,8 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
       return readonly_path(c, s);
     case Op::kRemountRoot:
       return remount_root(c, s);
+    case Op::kView:
+      return keep_view(c, s);
     case Op::kHostname:
       return call(SYS_sethostname, c.text(s.a), s.n);
     case Op::kDomainname:

@@ -24,6 +24,9 @@ struct Walk {
   int dir_fd = -1;              ///< what kEnterDir opened
   int kept_fd = -1;             ///< what a kEnterDir opened for another one
   bool in_cwd = false;          ///< a kChdir has worked
+  int view_root = -1;           ///< of kView: its "/",
+  int view_cwd = -1;            ///< the working directory in it, if that could be opened already,
+  int view_ns = -1;             ///< and the mount namespace, which ends with this descriptor
   bool null_attached = false;   ///< the first kMask of a file used up the detached tree
   bool empty_attached = false;  ///< the same for directories
   const char* null_name = nullptr;   ///< the first masked file in the working directory

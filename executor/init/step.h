@@ -52,8 +52,10 @@ enum class Op : uint16_t {
              ///< is made a slave first
   kMask,     ///< mask path a: a file by the detached /dev/null tree `fd`, a directory by the
   ///< detached empty tree with descriptor index n; d: likely a directory; m: a is a name in the entered directory
-  kReadonlyPath,    ///< bind a on itself read-only; n: a is a name in the entered directory
-  kRemountRoot,     ///< mount_setattr on "/": set n (read-only root)
+  kReadonlyPath,  ///< bind a on itself read-only; n: a is a name in the entered directory
+  kRemountRoot,   ///< mount_setattr on "/": set n (read-only root)
+  kView,  ///< keep a copy of all mounts (Walk::view_*) in which the directories of the list a are empty; b: the
+          ///< working directory in it, if any; `fd`: our own verified procfs handle
   kHostname,        ///< sethostname(a)
   kDomainname,      ///< setdomainname(a)
   kWriteProc,       ///< write b to file a below our own verified procfs handle `fd`

@@ -45,9 +45,11 @@ struct ExecPlan {
   std::vector<std::string> env;  ///< exactly what the payload sees
   std::string why_not;           ///< " (neither ...)": detection's doubts, for a failing exec
   std::string handover;          ///< opaque to setup
-  std::vector<UniqueFd> fds;     ///< appended to the plan's descriptors, for the handover
-  Spawner* spawner = nullptr;    ///< null: clone3 of this process
-  std::string kind;              ///< "native" or "wasm", for state and logs
+  std::vector<std::string>
+      covered;  ///< directories that are empty in the guest's view of the root; none: no view
+  std::vector<UniqueFd> fds;   ///< appended to the plan's descriptors, for the handover
+  Spawner* spawner = nullptr;  ///< null: clone3 of this process
+  std::string kind;            ///< "native" or "wasm", for state and logs
 };
 
 }  // namespace amphora::setup

@@ -51,6 +51,19 @@ void plan_handover(const PlanInput& in, Builder& b) {
   s.m = in.exec.fds.size();
 }
 
+/// Before the labels, under which a wasm guest's process may not mount any more.
+void plan_view(const PlanInput& in, Builder& b) {
+  if (in.exec.covered.empty()) return;
+  const int32_t proc = b.given(in.host.proc_fd.get(), "procfs");
+  const uint32_t covered = b.list(in.exec.covered);
+  const bool elsewhere = !in.process.cwd.empty() && in.process.cwd != "/";
+  const uint32_t cwd = elsewhere ? b.text(in.process.cwd) : 0;
+  init::Step& s = b.step(kView, "make the guest's view of the root");
+  s.fd = proc;
+  s.a = covered;
+  s.b = cwd;
+}
+
 /// Whether closing is worth its calls before exec does it: when somebody waits or works in between, or
 /// a limit on descriptors is about to meet those of the set-up.
 bool needs_tidy(const PlanInput& in, bool is_exec) {
@@ -168,6 +181,7 @@ Result<Plan> make_plan(const PlanInput& in) {
   plan_stdio(in, b, own_mounts, joins_pid_late(in.spec));
   plan_late_mounts(in, b);
   plan_names(in, b);
+  plan_view(in, b);
   TRY(plan_identity(in, b));
   TRY(plan_program(in, b, /*is_exec=*/false));
   return b.finish();
@@ -204,6 +218,7 @@ Result<Plan> make_exec_plan(const PlanInput& in, int init_pidfd) {
     b.step(kAttachRoot, "open the container's root");
   }
   plan_stdio(in, b, /*console_node=*/false, (flags & CLONE_NEWPID) != 0);
+  plan_view(in, b);
   TRY(plan_identity(in, b));
   TRY(plan_program(in, b, /*is_exec=*/true));
   return b.finish();

@@ -47,6 +47,7 @@ constexpr OpName kNames[] = {
     {kMask, "mask"},
     {kReadonlyPath, "readonly-path"},
     {kRemountRoot, "remount-root"},
+    {kView, "view"},
     {kHostname, "hostname"},
     {kDomainname, "domainname"},
     {kWriteProc, "write-proc"},

@@ -4,7 +4,6 @@
 // create), then the walk resumes (ready, start, hooks, late seccomp filter), then the guest runs.
 #include "wasm/host/guest.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -23,14 +22,13 @@
 #include "wasm/host/as_exec.h"
 #include "wasm/host/engine.h"
 #include "wasm/host/listen.h"
+#include "wasm/host/preopens.h"
 #include "wasm/host/signals.h"
 
 namespace amphora::wasm {
 namespace {
 
 constexpr int kRuntimeFailure = 125;
-/// Top-level directories of a rootfs; more than these are reached through "/" only.
-constexpr size_t kMaxTopLevel = 64;
 /// The engine reserves about 4 GiB of address space with guard pages for one linear memory.
 constexpr uint64_t kAddressSpaceWanted = uint64_t{8} << 30;
 constexpr uint64_t kDescriptorsWanted = 64;
@@ -41,8 +39,7 @@ struct Guest {
   HandoverView handover;
   std::string
       bytes;  ///< the handover's own copy: the plan's memory is given back before the guest runs
-  std::vector<std::string> names;
-  std::vector<amphora_preopen> preopens;
+  Preopens preopens{handover, walk};
   amphora_config config{};
   amphora_guest guest{};
 };
@@ -116,50 +113,16 @@ bool read_handover(Guest& guest, const init::View& view) {
   return true;
 }
 
-void add_preopen(Guest& guest, const char* path, const char* name) {
-  // A directory that the payload may search but not list still opens by O_PATH.
-  int fd = ::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) fd = ::open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  guest.preopens.push_back({fd, name, 0});
-}
-
-/// wasi-libc (and all languages built on it) strips the leading "/" of absolute paths before it looks
-/// for the longest preopen, so "/" and "." are the same to it and the later one wins. With a cwd other
-/// than "/", relative paths must reach it and absolute ones the root: hence a preopen for each
-/// top-level directory, and "." last. Go takes the first preopen's name for its cwd, Zig descriptor 3.
+/// The preopens keep the view from here on, and the namespace's descriptor its mounts.
 void open_preopens(Guest& guest) {
-  const char* cwd = guest.handover.cwd;
-  const bool elsewhere = cwd[0] == '/' && std::strcmp(cwd, "/") != 0;
-  guest.names.reserve(kMaxTopLevel);  // the preopens point into it
-  if (elsewhere) add_preopen(guest, ".", cwd);
-  add_preopen(guest, "/", "/");
-  if (!elsewhere) return;
-  if (DIR* root = ::opendir("/"); root != nullptr) {
-    while (const dirent* entry = ::readdir(root)) {
-      if (guest.names.size() == kMaxTopLevel) break;
-      if (entry->d_name[0] == '.' || (entry->d_type != DT_DIR && entry->d_type != DT_LNK)) continue;
-      guest.names.push_back(std::string("/") + entry->d_name);
-      if (guest.names.back() == cwd) continue;
-      add_preopen(guest, guest.names.back().c_str(), guest.names.back().c_str());
-    }
-    ::closedir(root);
+  const char* missing = guest.preopens.open();
+  if (missing != nullptr) {
+    char text[400];
+    std::snprintf(text, sizeof text, "preopen %.200s: %s", missing, std::strerror(errno));
+    refuse(guest, kRuntimeFailure, text);
   }
-  add_preopen(guest, ".", ".");
-}
-
-/// Those that the container's annotation names, and no others.
-void open_given(Guest& guest) {
-  const std::vector<const char*>& given = guest.handover.preopens;
-  for (size_t i = 0; i + 2 < given.size(); i += 3) {
-    const size_t before = guest.preopens.size();
-    add_preopen(guest, given[i], given[i + 1]);
-    if (guest.preopens.size() == before) {
-      char text[400];
-      std::snprintf(text, sizeof text, "preopen %.200s: %s", given[i], std::strerror(errno));
-      refuse(guest, kRuntimeFailure, text);
-    }
-    guest.preopens.back().read_only = std::strcmp(given[i + 2], "ro") == 0 ? 1 : 0;
+  for (int* fd : {&guest.walk.view_root, &guest.walk.view_cwd}) {
+    if (*fd >= 0) ::close(std::exchange(*fd, -1));
   }
 }
 
@@ -176,19 +139,15 @@ int listen_for(const amphora_guest*, amphora_error* error) {
 }
 
 void load(Guest& guest) {
-  if ((guest.handover.flags & kPreopensGiven) != 0) {
-    open_given(guest);
-  } else {
-    open_preopens(guest);
-  }
+  open_preopens(guest);
   guest.config = {sizeof guest.config, guest.handover.options.data()};
   amphora_guest& g = guest.guest;
   g.size = sizeof g;
   g.entry = guest.handover.function[0] != '\0' ? guest.handover.function : nullptr;
   g.args = guest.handover.args.data();
   g.env = guest.handover.env.data();
-  g.preopens = guest.preopens.data();
-  g.preopen_count = guest.preopens.size();
+  g.preopens = guest.preopens.list().data();
+  g.preopen_count = guest.preopens.list().size();
   for (int i = 0; i < 3; ++i) g.stdio[i] = ::fcntl(i, F_GETFD) >= 0 ? i : -1;
   g.listen_fd = -1;
   g.memory_limit = guest.handover.memory_limit;
@@ -264,7 +223,7 @@ void close_late(const init::View& view, uint32_t from) noexcept {
 
 void run_guest(const amphora_engine& engine, const init::View& view, const LibcThread& thread,
                int status_fd) noexcept {
-  Guest guest{engine, {.status_fd = status_fd}, {}, {}, {}, {}, {}, {}};
+  Guest guest{.engine = engine, .walk = {.status_fd = status_fd}, .handover = {}, .bytes = {}};
   guest.walk.libc = {thread.tid, thread.clear, thread.robust, thread.robust_size};
   if (!read_handover(guest, view)) {
     refuse(guest, kRuntimeFailure, "the handover of the wasm executor is malformed");

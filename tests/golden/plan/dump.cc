@@ -313,6 +313,10 @@ class Dumper {
       case kRlimit:
         line(fmt::format("resource {} {} {}", s.n, s.m, word(s.d)));
         return true;
+      case kView:
+        list("empty", s.a);
+        if (s.b != 0) text("cwd", s.b);
+        return true;
       case kFindExe:
         list("candidate", s.a);
         return true;

@@ -103,6 +103,7 @@ void apply(World& world, const std::string& setting) {
   } else if (word == "wasm") {
     world.exec.kind = "wasm";
     world.exec.handover = "what the host is told";
+    world.exec.covered = {"/proc", "/sys"};
   } else if (word == "exec") {
     world.is_exec = true;
   } else if (word == "start-socket") {
