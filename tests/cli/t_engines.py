@@ -95,6 +95,14 @@ def test_a_component_is_refused_by_an_engine_for_modules(lab):
     contains(r.err, "engine wamr 2.4.3 does not run a")
 
 
+def test_the_documented_table_is_what_the_engines_say(lab):
+    directory = os.environ.get("AMPHORA_ENGINE_DIR", "/mnt/lab/prefix/lib/amphora")
+    if engines() != list(ENGINES):
+        raise Skip("the table has both engines")
+    r = L.command(["python3", "/mnt/src/tools/engines.py", "--check", directory])
+    equal((r.code, r.out), (0, ""), r.err)
+
+
 def test_an_engine_built_out_of_tree_against_the_installed_header(lab):
     prefix = "/mnt/lab/prefix"
     if not os.path.exists("/usr/bin/cc"):

@@ -11,8 +11,6 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
-#include <map>
-#include <sstream>
 #include <utility>
 
 #include <gmock/gmock.h>
@@ -257,43 +255,6 @@ TEST(Interface, RubbishIsRefusedByTheCompiler) {
   compile(std::string_view("\0asm\1\0\0\0\1\xff\xff\xff\xff\x0f", 14), &answer);
   EXPECT_EQ(answer.code, AMPHORA_ERR_INVALID);
   EXPECT_FALSE(answer.text.empty());
-}
-
-/// docs/engines.md says what each engine can do; the engines themselves are asked.
-TEST(Interface, CapabilitiesAreDocumented) {
-  if (std::string_view(runtime().name) == "example") GTEST_SKIP() << "the example is in no table";
-  const std::pair<const char*, uint32_t> rows[] = {{"modules, WASI preview 1", AMPHORA_CAP_MODULES},
-                                                   {"components, WASI 0.2", AMPHORA_CAP_COMPONENTS},
-                                                   {"text (wat)", AMPHORA_CAP_WAT},
-                                                   {"wasi:http/incoming-handler", AMPHORA_CAP_HTTP},
-                                                   {"wasi-threads", AMPHORA_CAP_THREADS},
-                                                   {"sockets", AMPHORA_CAP_SOCKETS},
-                                                   {"neural networks", AMPHORA_CAP_NN}};
-  const std::string page = read_file(std::string(AMPHORA_TESTS_DIR) + "/../docs/engines.md");
-  std::istringstream lines(page);
-  std::string line;
-  std::vector<std::string> engines;
-  std::map<std::string, std::vector<std::string>> table;
-  while (std::getline(lines, line)) {
-    if (!line.starts_with("| ")) continue;
-    std::vector<std::string> cells;
-    std::istringstream parts(line.substr(2));
-    for (std::string cell; std::getline(parts, cell, '|');) {
-      while (!cell.empty() && cell.back() == ' ') cell.pop_back();
-      while (!cell.empty() && cell.front() == ' ') cell.erase(0, 1);
-      cells.push_back(cell);
-    }
-    if (!cells.empty() && cells[0] == "what it can do") engines = cells;
-    if (!cells.empty()) table[cells[0]] = cells;
-  }
-  const auto column = std::find(engines.begin(), engines.end(), runtime().name) - engines.begin();
-  ASSERT_LT(size_t(column), engines.size())
-      << "docs/engines.md has no column for " << runtime().name;
-  const uint32_t has = runtime().capabilities() | compiler().capabilities();
-  for (const auto& [name, bit] : rows) {
-    ASSERT_GT(table[name].size(), size_t(column)) << "docs/engines.md has no row " << name;
-    EXPECT_EQ(table[name][size_t(column)], (has & bit) != 0 ? "yes" : "no") << name;
-  }
 }
 
 }  // namespace
