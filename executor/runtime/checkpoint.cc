@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -26,8 +25,6 @@ namespace {
 
 using runtime::External;
 using runtime::ImageRecord;
-
-constexpr int kEndTimeoutMs = 10000;
 
 /// `path` as the container resolves it: without links. Empty when there is nothing.
 std::string resolved_in(int root_fd, const std::string& path, struct stat* st) {
@@ -153,12 +150,6 @@ std::string freezer_of(const oci::State& state, const setup::Host& host) {
   return host.unified_mount + unified->second;
 }
 
-Result<void> wait_for_end(const Process& init) {
-  struct pollfd poll{init.pidfd.get(), POLLIN, 0};
-  if (::poll(&poll, 1, kEndTimeoutMs) > 0) return {};
-  return fail(Errc::kSystem, "the container still runs after its checkpoint");
-}
-
 }  // namespace
 
 Result<void> Runtime::checkpoint(const std::string& id, const CheckpointOptions& options) {
@@ -224,7 +215,10 @@ Result<void> Runtime::checkpoint_inner(const std::string& id, const CheckpointOp
     const std::string& where = options.work_path.empty() ? options.image_path : options.work_path;
     return std::unexpected(std::move(dumped).error().hint("details: " + where + "/dump.log"));
   }
-  return options.leave_running || options.pre_dump ? Result<void>() : wait_for_end(init);
+  if (!options.leave_running && !options.pre_dump && !runtime::wait_for_end(init)) {
+    return fail(Errc::kSystem, "the container still runs after its checkpoint");
+  }
+  return {};
 }
 
 }  // namespace amphora

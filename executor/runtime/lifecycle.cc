@@ -2,7 +2,6 @@
 // The verbs on an existing container: kill, delete, pause, update, state and the like. None keeps
 // anything in memory: each finds the container by its record.
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <time.h>
 
@@ -13,16 +12,6 @@
 
 namespace amphora {
 namespace {
-
-constexpr int kDeathTimeoutMs = 10000;  // runc: 100 tries of 100 ms
-
-Result<void> wait_for_end(const Process& process) {
-  struct pollfd poll{process.pidfd.get(), POLLIN, 0};
-  const int n = ::poll(&poll, 1, kDeathTimeoutMs);
-  if (n > 0) return {};
-  return fail(Errc::kSystem,
-              "process " + std::to_string(process.pid) + " did not end within 10 s of SIGKILL");
-}
 
 /// Signals that are asked for to end a program. Before start, init is still ours, without handlers, and as
 /// pid 1 of its namespace the kernel tells it of SIGKILL only: there is no program yet that could decide.
@@ -65,7 +54,10 @@ Result<void> Runtime::end_processes(const oci::State& state, cgroup::Cgroup* cgr
       TRY(cgroup->freeze(cgroup::Frozen::kNo));
     }
     static_cast<void>(send_signal(*init, SIGKILL));
-    TRY(wait_for_end(*init));
+    if (!runtime::wait_for_end(*init)) {
+      return fail(Errc::kSystem,
+                  "process " + std::to_string(init->pid) + " did not end within 10 s of SIGKILL");
+    }
   }
   // With a pid namespace of its own, the kernel has ended the rest with init; but a creator that died
   // early has recorded none.

@@ -29,6 +29,7 @@ namespace {
 
 constexpr size_t kPasswdLimit = 1 << 20;
 constexpr size_t kConfigLimit = 16 << 20;
+constexpr int kDeathTimeoutMs = 10000;
 
 /// The address of a socket in a held directory: its own path may be longer than sun_path.
 struct sockaddr_un address_of(const Entry& entry) {
@@ -230,6 +231,11 @@ Result<void> write_pid_file(const std::string& path, pid_t pid) {
       replace_file_at(fd.get(), std::string(path::base_name(path)), std::to_string(pid), 0644);
   if (!written) return std::unexpected(std::move(written).error().context("pid file " + path));
   return {};
+}
+
+bool wait_for_end(const Process& process) {
+  struct pollfd poll{process.pidfd.get(), POLLIN, 0};
+  return ::poll(&poll, 1, kDeathTimeoutMs) > 0;
 }
 
 Result<UniqueFd> open_directory(const std::string& path) {

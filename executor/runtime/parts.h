@@ -56,6 +56,9 @@ std::string now_rfc3339();
 /// Writes a pid file atomically: decimal, no newline.
 Result<void> write_pid_file(const std::string& path, pid_t pid);
 
+/// Waits until the process has ended, ten seconds at most, as runc does (100 tries of 100 ms). False: it has not.
+bool wait_for_end(const Process& process);
+
 /// The directory as one of ours, made when missing (parents too, as `mkdir -p`), root's alone.
 Result<UniqueFd> open_directory(const std::string& path);
 
