@@ -105,10 +105,12 @@ Result<uint64_t> inode_of(const std::string& path) {
   return st.st_ino;
 }
 
-/// Namespaces that are somebody else's: CRIU can leave a network and a pid namespace out, no other.
+/// Namespaces that are somebody else's, a pod's: CRIU can leave a network and a pid namespace out. Of ipc and uts
+/// it writes a copy, from which a restore makes new ones.
 Result<void> add_joined_namespaces(const oci::Spec& spec, criu::Writer& w) {
   for (const oci::Namespace& ns : spec.linux_.namespaces) {
     if (ns.path.empty()) continue;
+    if (ns.kind == oci::NamespaceKind::kIpc || ns.kind == oci::NamespaceKind::kUts) continue;
     const bool net = ns.kind == oci::NamespaceKind::kNetwork;
     if (!net && ns.kind != oci::NamespaceKind::kPid) {
       return fail(Errc::kUnsupported, std::string("the container has joined the ") +

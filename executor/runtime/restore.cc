@@ -70,6 +70,21 @@ Result<void> make_mount_points(const oci::Spec& spec, const std::string& bundle,
   return {};
 }
 
+/// CRIU would join them, but also write the checkpoint's host name and shared memory into them.
+Result<void> check_joined(const oci::Spec& spec) {
+  for (const oci::Namespace& ns : spec.linux_.namespaces) {
+    if (ns.path.empty() || ns.kind == oci::NamespaceKind::kNetwork ||
+        ns.kind == oci::NamespaceKind::kPid) {
+      continue;
+    }
+    const std::string kind = setup::to_string(ns.kind);
+    return fail(Errc::kUnsupported, "the spec joins the " + kind + " namespace " + ns.path +
+                                        ", into which criu cannot restore; without a path it gets "
+                                        "one of its own");
+  }
+  return {};
+}
+
 /// Descriptors for the worker, and the option that names them.
 class Inherited {
  public:
@@ -104,6 +119,7 @@ Result<Created> Runtime::restore_inner(const std::string& id, const std::string&
   TRY_ASSIGN(const Bundle bundle, runtime::open_bundle(bundle_path, options.rootfs));
   const oci::Spec& spec = bundle.spec;
   TRY(setup::validate(spec));
+  TRY(check_joined(spec));
   auto rootfs = open_at(AT_FDCWD, bundle.rootfs, O_PATH | O_DIRECTORY);
   if (!rootfs) return std::unexpected(std::move(rootfs).error().context("rootfs"));
   auto images = open_at(AT_FDCWD, criu.image_path, O_RDONLY | O_DIRECTORY);

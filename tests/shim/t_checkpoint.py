@@ -225,6 +225,60 @@ def test_mounts_are_the_new_specs(lab):
         check(not os.path.exists(f"{c.cli.root}/{id}"), "the record is still there")
 
 
+class Namespaces:
+    """Of a pod, held by a process of its own: what CRI's containers join."""
+
+    def __init__(self, host):
+        self.process = subprocess.Popen(["unshare", "-i", "-u", "-n", "sh", "-c", f"hostname {host}; exec sleep 1000"])
+        eventually(lambda: self.read("comm") == "sleep\n", 5, "a pod")
+
+    def read(self, name):
+        with open(f"/proc/{self.process.pid}/{name}", encoding="utf-8") as f:
+            return f.read()
+
+    def hostname(self):
+        return subprocess.run(["nsenter", "-u", "-t", str(self.process.pid), "hostname"], capture_output=True, text=True, check=True).stdout
+
+    def join(self, spec, kinds=("network", "ipc", "uts")):
+        spec.pop("hostname", None)
+        for ns in spec["linux"]["namespaces"]:
+            if ns["type"] in kinds:
+                ns["path"] = f"/proc/{self.process.pid}/ns/{'net' if ns['type'] == 'network' else ns['type']}"
+
+    def of(self, pid):
+        return [os.path.samefile(f"/proc/{pid}/ns/{n}", f"/proc/{self.process.pid}/ns/{n}") for n in ("net", "ipc", "uts")]
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def test_namespaces_of_a_pod(lab):
+    """A pod's container could not be checkpointed through CRI: it has joined ipc and uts namespaces, too."""
+    one, two = Namespaces("pod-one"), Namespaces("pod-two")
+    try:
+        c = Counting(lab, one.join)
+        c.counted(3)
+        r = c.checkpoint()
+        check(r.code == 0, f"checkpoint: {r!r}\n{c.log('dump.log')}")
+        before = c.count()
+        c.change = two.join
+        r = detached(c.cli, "restore", "-d", "--image-path", c.images, "-b", c.path, c.new())
+        check(r.code != 0 and "joins the ipc namespace" in r.err, repr(r))
+        equal(two.hostname(), "pod-two\n", "the other pod's host name")
+        c.change = lambda spec: two.join(spec, ("network",))
+        id = c.new()
+        c.restore(id)
+        c.counted(3)
+        check(c.count() > before, f"it began anew: {c.count()} after {before}")
+        equal(two.of(c.cli.state(id)["pid"]), [True, False, False], "network: the other pod's; ipc and uts: its own")
+        equal((c.cli("exec", id, "hostname").ok().out, two.hostname()), ("pod-one\n", "pod-two\n"), "host names")
+        c.cli.end(id)
+    finally:
+        one.close()
+        two.close()
+
+
 def test_a_terminal_goes_to_the_console_socket(lab):
     def terminal(spec):
         spec["process"]["terminal"] = True
