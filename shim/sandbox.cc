@@ -116,6 +116,7 @@ void Sandbox::watch(const PodPtr& pod) {
 }
 
 void Sandbox::end(const PodPtr& pod) {
+  pod->deadline.reset();
   pod->holder.phase = Stopped{*pod->holder.early_exit};
   tools_.log->info("sandbox {} has ended with {}", pod->config.id, pod->holder.exit().status);
   pod->holder.answer_waiters();
@@ -158,9 +159,12 @@ void Sandbox::stop(const std::string& id, std::chrono::seconds patience, Done<vo
 }
 
 void Sandbox::kill_after(std::chrono::seconds patience, const PodPtr& pod) {
-  auto timer = std::make_shared<asio::steady_timer>(tools_.loop, patience);
-  timer->async_wait([timer, pod](boost::system::error_code) {
-    if (!pod->holder.is<Stopped>()) (void)send_signal(pod->holder.process, SIGKILL);
+  const auto at = std::chrono::steady_clock::now() + patience;
+  if (pod->deadline && pod->deadline->expiry() <= at) return;  // who asked before waits for less
+  pod->deadline = std::make_unique<asio::steady_timer>(tools_.loop, at);
+  pod->deadline->async_wait([weak = std::weak_ptr(pod)](boost::system::error_code error) {
+    const PodPtr alive = weak.lock();
+    if (!error && alive) (void)send_signal(alive->holder.process, SIGKILL);
   });
 }
 

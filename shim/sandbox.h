@@ -63,6 +63,8 @@ class Sandbox {
     std::shared_ptr<Workers::Queue> verbs = Workers::make_queue();
     bool own_program = false;  ///< a spec of the client's, not ours
     bool removing = false;
+    /// SIGKILL when it fires; none when it was not asked to end, or has ended.
+    std::unique_ptr<asio::steady_timer> deadline;
     Callback on_created;  ///< a ShutdownSandbox that came before CreateSandbox was done
   };
   using PodPtr = std::shared_ptr<Pod>;

@@ -71,6 +71,15 @@ class Sandbox:
                                    (4, [(1, "runtime.v1.PodSandboxConfig"), (2, ttrpc.encode(config))]),
                                    (5, self.network.path), service=ttrpc.SANDBOX)
 
+    def give_spec(self, args, **members):
+        """What a client of containerd's own gives a sandbox: a spec and a root."""
+        path = bundle.make_bundle(f"{L.LAB}/bundles/{self.id}-spec", L.GUESTS, args, cgroup=f"/{self.lab.namespace}/{self.id}")
+        with open(path + "/config.json", encoding="utf-8") as f:
+            spec = json.load(f)
+        spec["root"]["path"] = path + "/rootfs"
+        spec.update(members)
+        bundle.write_config(self.bundle, spec)
+
     def call(self, method, *more, id=None):
         return self.client.call(method, (1, id or self.id), *more, service=ttrpc.SANDBOX)
 
@@ -309,12 +318,7 @@ def test_a_sandbox_that_cannot_be_made_leaves_nothing(lab):
 def test_a_shutdown_during_the_create(lab):
     # containerd's answer to a CreateSandbox that took too long.
     s = Sandbox(lab, create=False)
-    path = bundle.make_bundle(f"{L.LAB}/bundles/{s.id}-spec", L.GUESTS, KINDS["native"], cgroup=f"/{lab.namespace}/{s.id}")
-    with open(path + "/config.json", encoding="utf-8") as f:
-        spec = json.load(f)
-    spec["root"]["path"] = path + "/rootfs"
-    spec["hooks"] = {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1"]}]}
-    bundle.write_config(s.bundle, spec)
+    s.give_spec(KINDS["native"], hooks={"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1"]}]})
     try:
         creating = s.client.send("CreateSandbox", [(1, s.id), (2, s.bundle)], ttrpc.SANDBOX)
         ending = s.client.send("ShutdownSandbox", [(1, s.id)], ttrpc.SANDBOX)
@@ -329,11 +333,7 @@ def test_a_stop_waits_as_long_as_it_is_told(lab):
                                                  ("trap '' TERM; while :; do sleep 0.05; done", 1, 137, 0.9, 5),
                                                  ("trap 'exit 7' TERM; while :; do sleep 0.05; done", 0, 137, 0, 2)):
         s = Sandbox(lab, create=False)
-        path = bundle.make_bundle(f"{L.LAB}/bundles/{s.id}-spec", L.GUESTS, ["/bin/sh", "-c", script], cgroup=f"/{lab.namespace}/{s.id}")
-        with open(path + "/config.json", encoding="utf-8") as f:
-            spec = json.load(f)
-        spec["root"]["path"] = path + "/rootfs"
-        bundle.write_config(s.bundle, spec)
+        s.give_spec(["/bin/sh", "-c", script])
         try:
             equal(s.create()[0], 0, "create")
             s.call("StartSandbox")
@@ -347,14 +347,29 @@ def test_a_stop_waits_as_long_as_it_is_told(lab):
             s.close()
 
 
+def test_a_stop_that_came_in_time_keeps_nothing(lab):
+    """The timer of its patience held the sandbox, and the descriptor of its process, until it fired."""
+    s = Sandbox(lab, create=False)
+    s.give_spec(["/bin/sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done"])
+    other = ttrpc.Client(s.path)  # keeps the shim for a while
+    try:
+        equal(s.create()[0], 0, "create")
+        s.call("StartSandbox")
+        equal(sum("pidfd" in name for name in inventory.descriptors(s.shim).values()), 1, "processes that are held")
+        time.sleep(0.3)
+        s.call("StopSandbox", (2, 3600))
+        s.call("ShutdownSandbox")
+        eventually(lambda: not any("pidfd" in name for name in inventory.descriptors(s.shim).values()), 3,
+                   f"its process is let go: {inventory.descriptors(s.shim)}")
+    finally:
+        other.close()
+        s.close()
+
+
 def test_a_spec_of_the_clients_own(lab):
     # containerd's Go client may make a sandbox with a spec; the shim runs what it says.
     s = Sandbox(lab, create=False)
-    path = bundle.make_bundle(f"{L.LAB}/bundles/{s.id}-spec", L.GUESTS, KINDS["native"], cgroup=f"/{lab.namespace}/{s.id}")
-    with open(path + "/config.json", encoding="utf-8") as f:
-        spec = json.load(f)
-    spec["root"]["path"] = path + "/rootfs"
-    bundle.write_config(s.bundle, spec)
+    s.give_spec(KINDS["native"])
     try:
         equal(s.create()[0], 0, "create")
         s.pid = s.call("StartSandbox")[1][0]
