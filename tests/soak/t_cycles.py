@@ -6,7 +6,7 @@ import os
 import threading
 import time
 
-from tests.shim import t_acceptance
+from tests.shim import t_acceptance, t_collector
 from tests.support import load, ttrpc
 from tests.support.runner import check, equal, eventually
 
@@ -126,6 +126,10 @@ def test_a_server_that_nobody_comes_to_leaves(lab):
 
 def test_the_last_line_on_a_terminal_1000_times(lab):
     t_acceptance.last_lines(lab, 1000)
+
+
+def test_a_scrape_of_100_tasks(lab):
+    t_collector.scrape(lab, 100)
 
 
 def test_5000_execs(lab):

@@ -25,6 +25,7 @@ LAB = "/mnt/lab"
 GUESTS = LAB + "/guests"
 STATE = "/run/lab"
 SOCKET = STATE + "/containerd.sock"
+METRICS = "127.0.0.1:1338"  # in the lab's own network namespace
 ROOT = LAB + "/containerd"
 # Directories that are made once and stay: parents of what containers leave and take away.
 _PARENTS = (r"^/run/(lab(/containerd\.sock.*|/debug\.sock|/io\.containerd\.[a-z.0-9-]+(/amph[^/]*)?)?|containerd(/s|/fifo|/runc|"
@@ -153,7 +154,7 @@ class Lab:
                     '"io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", '
                     '"io.containerd.nri.v1.nri"]\n'
                     f'[grpc]\n  address = "{SOCKET}"\n[debug]\n  level = "debug"\n'
-                    f'  address = "{STATE}/debug.sock"\n')
+                    f'  address = "{STATE}/debug.sock"\n[metrics]\n  address = "{METRICS}"\n')
         log = open(self.log_path, "ab")
         self.daemon = subprocess.Popen(["containerd", "-c", LAB + "/containerd.toml"], env=self.env,
                                        stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -198,11 +199,11 @@ class Lab:
     def ctr(self, *args, stdin="", timeout=60):
         return command(["ctr", *args], stdin, timeout, self.env)
 
-    def containerd_major(self):
-        """1 or 2, of the containerd that runs."""
+    def containerd_version(self):
+        """Of the containerd that runs: (1, 6), (2, 1), ..."""
         words = subprocess.run(["containerd", "--version"], env=self.env, capture_output=True, text=True, check=True).stdout.split()
         number = next(w.lstrip("v") for w in words if w.lstrip("v")[:1].isdigit())
-        return int(number.split(".")[0])
+        return tuple(int(part) for part in number.split(".")[:2])
 
     def new_id(self, word="c"):
         self.numbers[word] = self.numbers.get(word, 0) + 1
