@@ -52,6 +52,29 @@ func init() {
 		_, err := t.runtime.ContainerStatus(t.ctx, c.ID, false)
 		t.Refused(err, "status of a container of a removed pod")
 	})
+	both("sandbox", "its containers end in the order they are asked", func(t *T) {
+		// As kubelet ends a pod: the programs, then the sidecars in the reverse of their order, then the sandbox.
+		p := t.Pod()
+		var all []*Container
+		for _, name := range []string{"sidecar-1", "sidecar-2", "program"} {
+			c := p.Sh(name, "trap 'echo asked; exit 0' TERM; echo up; while :; do sleep 0.05; done")
+			c.LogHas(20, "up")
+			all = append(all, c)
+		}
+		var last int64
+		for i := len(all) - 1; i >= 0; i-- {
+			all[i].Stop(20)
+			s := all[i].Status()
+			t.Equal(s.ExitCode, 0, "exit code of "+all[i].Config.Metadata.Name)
+			t.Check(s.FinishedAt > last, "%s ended at %d, the one before it at %d", all[i].Config.Metadata.Name, s.FinishedAt, last)
+			last = s.FinishedAt
+			all[i].LogHas(5, "asked")
+			for _, other := range all[:i] {
+				t.Equal(other.State(), "RUNNING", "one that was not asked")
+			}
+		}
+		t.Must(t.runtime.StopPodSandbox(t.ctx, p.ID), "stop the pod")
+	})
 	both("sandbox", "hostname and dns", func(t *T) {
 		p := t.Pod(func(c *rt.PodSandboxConfig) {
 			c.DnsConfig = &rt.DNSConfig{Servers: []string{"10.9.8.7"}, Searches: []string{"a.test"}, Options: []string{"ndots:8"}}

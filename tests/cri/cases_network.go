@@ -48,6 +48,11 @@ func init() {
 		webServer(p, "mapped")
 		t.Equal(t.Get(fmt.Sprintf("http://127.0.0.1:%d/", port)), "mapped\n", "the page")
 	})
+	both("network", "a port that is none of the host's", func(t *T) {
+		p := t.Pod(func(c *rt.PodSandboxConfig) { c.PortMappings = []*rt.PortMapping{{ContainerPort: 80}} })
+		webServer(p, "unmapped")
+		t.Equal(t.Get("http://"+p.IP()+"/"), "unmapped\n", "the page")
+	})
 	both("network", "lives as long as the pod", func(t *T) {
 		p := t.Pod()
 		ip := p.IP()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	rt "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -68,6 +69,26 @@ func init() {
 			t.Equal(c.Exec("id", "-u")+" "+c.Exec("id", "-g"), want, "uid and gid")
 		})
 	}
+	both("user", "not root, as the image says", func(t *T) {
+		// runAsNonRoot: kubelet asks for the image's user, and refuses root and names.
+		for image, want := range map[string]string{"user-number": "1002", "user-root": "0", "user-name": "name www-data"} {
+			s, err := t.images.ImageStatus(t.ctx, &rt.ImageSpec{Image: t.image(image)}, false)
+			t.Must(err, "status of an image")
+			got := "name " + s.Image.Username
+			if s.Image.Uid != nil {
+				got = fmt.Sprint(s.Image.Uid.Value)
+			}
+			if image == "user-root" && s.Image.Uid == nil && s.Image.Username == "" {
+				got = "0" // nobody named is root
+			}
+			t.Equal(got, want, "user of "+image)
+		}
+		c := t.Pod().Run("c", t.image("user-number"), []string{"sleep", "1000"}, security(func(s secure) { s.NoNewPrivs = true }))
+		var info syscall.Stat_t
+		t.Must(syscall.Stat("/proc/"+c.Pid(), &info), "stat")
+		t.Equal(info.Uid, 1002, "the process' user, seen from here")
+		t.Contains(c.ExecFails("touch", "/etc/new"), "denied", "the error")
+	})
 	both("privileges", "a read-only root", func(t *T) {
 		c := t.Pod().Sleeper(security(func(s secure) { s.ReadonlyRootfs = true }))
 		t.Contains(c.ExecFails("touch", "/etc/new"), "Read-only", "the error")

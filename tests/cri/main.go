@@ -26,6 +26,7 @@ type options struct {
 	words                              string
 	parallel                           int
 	smoke                              bool
+	components                         bool // the images have those that Rust builds
 }
 
 // outcome of one case under one handler.
@@ -50,6 +51,7 @@ func main() {
 	flag.StringVar(&o.words, "words", "", "only cases whose names contain one of these (comma)")
 	flag.IntVar(&o.parallel, "parallel", 4, "cases side by side")
 	flag.BoolVar(&o.smoke, "smoke", false, "only the cases marked as smoke, under ours")
+	flag.BoolVar(&o.components, "components", false, "the wasm image has /http.wasm")
 	flag.Parse()
 	klog.SetLogger(logr.Discard()) // the client logs every refusal, and many are asked for
 	env, err := newEnv(&o)

@@ -48,7 +48,7 @@ def _wasm(layer, guests):
     layer.file("etc/secret", b"for root only\n", 0o600)
     layer.file("etc/shared", b"for all\n", 0o644)
     layer.directory("home/someone", 0o755, uid=1000)
-    for name in ("hello-go.wasm", "command.wasm", "command3.wasm", "http.wasm", "calls.wat"):
+    for name in ("hello-go.wasm", "command.wasm", "command3.wasm", "http.wasm", "http.wat", "calls.wat"):
         if os.path.exists(f"{guests}/{name}"):
             layer.file(name, _guest(guests, name))
 
