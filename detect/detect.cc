@@ -4,6 +4,7 @@
 #include "detect/detect.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -33,15 +34,6 @@ struct Finding {
   std::string unread;  ///< why nothing could be said
   UniqueFd module;
 };
-
-/// False if the annotation forbids wasm.
-Result<bool> is_wasm_allowed(const oci::Spec& spec) {
-  const auto found = spec.annotations.find(std::string(kWasmAnnotation));
-  if (found == spec.annotations.end() || found->second == "on") return true;
-  if (found->second == "off") return false;
-  return fail(Errc::kInvalid, fmt::format("annotations[\"{}\"]: \"{}\" is neither on nor off",
-                                          kWasmAnnotation, found->second));
-}
 
 /// Up to `buffer`'s size from `offset`; fewer only at the end of the file.
 Result<Head> read_at(int fd, off_t offset, std::span<std::byte> buffer) {
@@ -182,7 +174,8 @@ Verdict to_verdict(File&& file, Finding&& finding, std::string_view function) {
                   .function = std::string(function),
                   .reason = std::move(finding.reason),
                   .why_not = {},
-                  .module = {}};
+                  .module = {},
+                  .artifacts = nullptr};
   if (finding.kind != Kind::kNative) verdict.module = std::move(finding.module);
   if (finding.sure) return verdict;
   if (!finding.unread.empty()) {
@@ -235,6 +228,14 @@ Result<Attempt> attempt(View& view, const oci::Spec& spec, const oci::Process& p
 
 }  // namespace
 
+Result<bool> is_wasm_allowed(const oci::Spec& spec) {
+  const auto found = spec.annotations.find(std::string(kWasmAnnotation));
+  if (found == spec.annotations.end() || found->second == "on") return true;
+  if (found->second == "off") return false;
+  return fail(Errc::kInvalid, fmt::format("annotations[\"{}\"]: \"{}\" is neither on nor off",
+                                          kWasmAnnotation, found->second));
+}
+
 Result<Verdict> detect(const oci::Spec& spec, const oci::Process& process, int rootfs_fd,
                        const WatCheck& wat_check, bool mounts_made, int bundle_fd) {
   if (process.args.empty()) return fail(Errc::kInvalid, "process.args: is empty");
@@ -266,6 +267,22 @@ Result<Verdict> detect(const oci::Spec& spec, const oci::Process& process, int r
   }
   if (!wasm_allowed && chosen->kind != Kind::kNative) forbid(*chosen);
   return std::move(*chosen);
+}
+
+Result<Verdict> detect_layer(UniqueFd module, std::string_view name, std::string_view origin,
+                             const WatCheck& wat_check) {
+  struct stat info{};
+  if (::fstat(module.get(), &info) != 0) return fail_errno(errno, "stat the layer");
+  TRY_ASSIGN(auto finding, classify_file(module.get(), info.st_size, true, wat_check));
+  if (finding.kind == Kind::kNative) {
+    return fail(Errc::kInvalid, fmt::format("{} is no WebAssembly: {}", origin, finding.reason));
+  }
+  const auto hash = name.find('#');
+  File file{.path = std::string(name.substr(0, hash)), .fd = {}, .info = info, .executable = false};
+  finding.module = std::move(module);
+  finding.reason += fmt::format(", {}", origin);
+  return to_verdict(std::move(file), std::move(finding),
+                    hash == name.npos ? std::string_view() : name.substr(hash + 1));
 }
 
 }  // namespace amphora::detect

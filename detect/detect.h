@@ -40,4 +40,12 @@ Result<Verdict> detect(const oci::Spec& spec, const oci::Process& process, int r
                        const WatCheck& wat_check, bool mounts_made = false,
                        int bundle_fd = AT_FDCWD);
 
+/// Decides for a module that is no file of the container but a layer of its image: by the same bytes.
+/// `name` is args[0]; `origin` says in words where it came from. An error when it is no WebAssembly.
+Result<Verdict> detect_layer(UniqueFd module, std::string_view name, std::string_view origin,
+                             const WatCheck& wat_check);
+
+/// Whether the annotations allow to run WebAssembly as such.
+Result<bool> is_wasm_allowed(const oci::Spec& spec);
+
 }  // namespace amphora::detect

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
 
 namespace amphora::detect {
@@ -14,6 +16,19 @@ enum class Kind : uint8_t { kNative, kWasmModule, kWasmComponent, kWasmText };
 
 /// "native", "wasm-module", "wasm-component", "wasm-text".
 const char* to_string(Kind kind) noexcept;
+
+/// Where what is compiled from a module is kept beside the module itself, so that both go together. It
+/// vouches for nothing: who takes a file from there must know its digest.
+class ArtifactStore {
+ public:
+  virtual ~ArtifactStore() = default;
+  /// Letters and digits that tell stores apart.
+  virtual std::string name() const = 0;
+  /// The artifact with this SHA-256 digest (64 digits), opened read-only; -1: not there.
+  virtual UniqueFd find(const std::string& digest) = 0;
+  virtual Result<UniqueFd> keep(const std::string& key, const std::string& digest,
+                                int artifact) = 0;
+};
 
 struct Verdict {
   Kind kind = Kind::kNative;
@@ -24,6 +39,8 @@ struct Verdict {
   std::string why_not;  ///< native by default (binfmt_misc may know it): why not wasm, why not wat;
                         ///< added to the error when exec then fails. Empty for a sure verdict
   UniqueFd module;      ///< wasm kinds: the file, regular, opened read-only
+  /// Of a module that is a layer of the image; else null.
+  std::shared_ptr<ArtifactStore> artifacts = nullptr;
 };
 
 }  // namespace amphora::detect

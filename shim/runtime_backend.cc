@@ -57,8 +57,12 @@ class RuntimeBackends::Backend final : public TaskBackend {
   std::unique_ptr<Runtime> runtime_;
 };
 
-RuntimeBackends::RuntimeBackends(std::string name_space, std::string engine, Children& children)
-    : name_space_(std::move(name_space)), engine_(std::move(engine)), children_(children) {}
+RuntimeBackends::RuntimeBackends(std::string name_space, std::string engine, std::string address,
+                                 Children& children)
+    : name_space_(std::move(name_space)),
+      engine_(std::move(engine)),
+      address_(std::move(address)),
+      children_(children) {}
 
 RuntimeBackends::~RuntimeBackends() = default;
 
@@ -68,8 +72,8 @@ Result<TaskBackend*> RuntimeBackends::for_root(const std::string& root) {
   if (!backend) {
     TRY_ASSIGN(Store store, Store::open(state_root(name_space_, root), /*create=*/true));
     TRY_ASSIGN(setup::Host host, setup::probe_host());
-    backend = std::make_unique<Backend>(
-        make_runtime(std::move(store), std::move(host), engine_, children_));
+    backend = std::make_unique<Backend>(make_runtime(std::move(store), std::move(host), engine_,
+                                                     {address_, name_space_}, children_));
   }
   return backend.get();
 }

@@ -19,13 +19,15 @@ std::string state_root(const std::string& name_space, const std::string& option)
 class RuntimeBackends final : public Backends {
  public:
   /// `engine`: the wasm engine of containers without an annotation; empty: the one that fits.
-  RuntimeBackends(std::string name_space, std::string engine, Children& children);
+  /// `address`: containerd's gRPC socket, for modules that are layers of images.
+  RuntimeBackends(std::string name_space, std::string engine, std::string address,
+                  Children& children);
   ~RuntimeBackends() override;
   Result<TaskBackend*> for_root(const std::string& root) override;
 
  private:
   class Backend;
-  std::string name_space_, engine_;
+  std::string name_space_, engine_, address_;
   Children& children_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Backend>> backends_;

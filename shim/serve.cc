@@ -46,7 +46,7 @@ class Shim {
                          flags.debug)),
         workers_(loop_),
         reaper_(loop_, children_),
-        backends_(flags.name_space, flags.engine, children_),
+        backends_(flags.name_space, flags.engine, flags.address, children_),
         publisher_(loop_,
                    {flags.ttrpc_address, flags.publish_binary, flags.address, flags.name_space},
                    log_),

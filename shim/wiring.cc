@@ -11,7 +11,7 @@
 namespace amphora::shim {
 
 std::unique_ptr<Runtime> make_runtime(Store store, setup::Host host, const std::string& engine,
-                                      Children& children) {
+                                      const wasm::Containerd& containerd, Children& children) {
   std::vector<std::unique_ptr<Executor>> executors;
   executors.push_back(std::make_unique<native::NativeExecutor>());
   WasmExecutor::Options options;
@@ -19,9 +19,18 @@ std::unique_ptr<Runtime> make_runtime(Store store, setup::Host host, const std::
   auto wasm = std::make_unique<WasmExecutor>(std::move(options), children);
   // It refers to the executor, which the runtime keeps as long as the check.
   detect::WatCheck wat_check = wasm->wat_check();
+  FromImage from_image;
+  if (!containerd.address.empty()) {
+    from_image = [wasm = wasm.get(), containerd](const std::string& id, const oci::Spec& spec,
+                                                 const std::string& name) {
+      const auto image = spec.annotations.find(std::string(wasm::kImageAnnotation));
+      return wasm->from_image(containerd,
+                              {id, image == spec.annotations.end() ? "" : image->second, name});
+    };
+  }
   executors.push_back(std::move(wasm));
   return std::make_unique<Runtime>(std::move(store), std::move(host), std::move(executors),
-                                   std::move(wat_check), children);
+                                   std::move(wat_check), children, std::move(from_image));
 }
 
 }  // namespace amphora::shim

@@ -9,7 +9,7 @@ packages=(
   libseccomp-dev libcap-dev protobuf-compiler libprotobuf-dev nlohmann-json3-dev libspdlog-dev
   libfmt-dev libmount-dev libboost1.81-dev libtomlplusplus-dev libgtest-dev libgmock-dev
   clang-format-19 clang-tidy-19 clang-19 libclang-rt-19-dev
-  libarchive-dev skopeo umoci
+  libarchive-dev libnghttp2-dev libzstd-dev zlib1g-dev skopeo umoci
   clang lld wasi-libc libclang-rt-14-dev-wasm32
   containerd runc crun busybox-static strace jq mmdebstrap debian-archive-keyring iproute2 binutils
   procps ca-certificates containernetworking-plugins iptables uidmap

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // See cache.h. Files: KEY.art (the artifact, as the engine wrote it), KEY.rec (Record), KEY.lock (while
-// somebody makes it), KEY.fail (why the last one to make it could not), NAME.note, tmp.*. An artifact is machine code that runs in our host, so one whose
+// somebody makes it), KEY-STORE.rec (the same of one whose bytes are in another store), KEY.fail (why the last one to make it could not), NAME.note, tmp.*. An artifact is machine code that runs in our host, so one whose
 // bytes are not those we wrote is never handed out. Reading 35 MB at each start would cost more than
 // the start: a file whose inode, size and change time are those of the last full read has not been
 // written since, as the change time cannot be set by a program.
@@ -29,6 +29,18 @@
 #include "wasm/sha256.h"
 
 namespace amphora::wasm {
+
+struct Record {
+  uint32_t magic;
+  uint32_t version;
+  char key[64];  ///< the file's name, cut
+  uint64_t size, inode;
+  int64_t changed;   ///< ctime, nanoseconds
+  int64_t verified;  ///< when the whole file was last read
+  Digest digest;
+  char label[96];  ///< in words; cut
+};
+
 namespace {
 
 constexpr uint32_t kRecordMagic = 0x63657261;  // "arec"
@@ -39,18 +51,10 @@ constexpr int64_t kTick = 50000000;
 /// How exact "least recently used" is.
 constexpr int64_t kTouchEvery = 60 * kSecond;
 constexpr int64_t kStale = 3600 * kSecond;
+/// A record whose bytes went with their image stays this long.
+constexpr int64_t kForgotten = 30 * 24 * 3600 * kSecond;
 constexpr size_t kMaxNote = 4096;
 
-struct Record {
-  uint32_t magic;
-  uint32_t version;
-  char key[64];
-  uint64_t size, inode;
-  int64_t changed;   ///< ctime, nanoseconds
-  int64_t verified;  ///< when the whole file was last read
-  Digest digest;
-  char label[96];  ///< in words; cut
-};
 constexpr uint32_t kRecordVersion = 2;
 
 int64_t nanoseconds(const struct timespec& time) { return time.tv_sec * kSecond + time.tv_nsec; }
@@ -97,7 +101,8 @@ bool read_record(int dir, const std::string& key, Record* record) {
   const UniqueFd fd(::openat(dir, (key + ".rec").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!fd || ::read(fd.get(), record, sizeof *record) != sizeof *record) return false;
   const std::string_view named(record->key, ::strnlen(record->key, sizeof record->key));
-  return record->magic == kRecordMagic && record->version == kRecordVersion && named == key;
+  return record->magic == kRecordMagic && record->version == kRecordVersion &&
+         named == std::string_view(key).substr(0, sizeof record->key);
 }
 
 /// Creates or replaces `name`. Unlike replace_file_at's, the temporary name is nobody else's: records
@@ -245,90 +250,134 @@ std::unique_ptr<Cache> Cache::open(const std::string& directory, uint64_t max_by
       new Cache("", std::move(dir), std::move(read_dir), copy, max_bytes));
 }
 
-UniqueFd Cache::find(const std::string& key) {
-  Record record;
-  if (!dir_ || !read_record(dir_.get(), key, &record)) return UniqueFd();
-  UniqueFd fd(::openat(read_dir_.get(), (key + ".art").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+/// Whether the file is what the record `name` says; a full read, if it had to be one, is recorded.
+bool Cache::is_as_written(const std::string& name, const Record& record, int artifact) {
   struct stat file{};
-  if (!fd || ::fstat(fd.get(), &file) != 0) return UniqueFd();
+  if (::fstat(artifact, &file) != 0) return false;
   const bool ours = S_ISREG(file.st_mode) && file.st_uid == ::geteuid() &&
                     (file.st_mode & 022) == 0 && static_cast<uint64_t>(file.st_size) == record.size;
   const int64_t changed = nanoseconds(file.st_ctim);
   if (ours && file.st_ino == record.inode && changed == record.changed &&
       record.verified > changed + kTick) {
     ++counts_.trusted;
-  } else {
-    const auto digest = ours ? digest_of(fd.get()) : Result<Digest>(Digest{});
-    if (!digest) return UniqueFd();
-    if (!ours || *digest != record.digest) {
-      ++counts_.refused;
-      remove(key);
-      return UniqueFd();
-    }
-    ++counts_.verified;
-    // If it changed while we read, the change time differs from what is recorded here.
-    static_cast<void>(write_record(dir_.get(), key, file, record.digest, record.label));
+    return true;
   }
+  const auto digest = ours ? digest_of(artifact) : Result<Digest>(Digest{});
+  if (!digest) return false;
+  if (!ours || *digest != record.digest) {
+    ++counts_.refused;
+    remove(name);
+    return false;
+  }
+  ++counts_.verified;
+  // If it changed while we read, the change time differs from what is recorded here.
+  static_cast<void>(write_record(dir_.get(), name, file, record.digest, record.label));
+  return true;
+}
+
+/// For "least recently used".
+void Cache::touch(const std::string& record) {
   struct stat rec{};
-  const std::string name = key + ".rec";
+  const std::string name = record + ".rec";
   if (::fstatat(dir_.get(), name.c_str(), &rec, AT_SYMLINK_NOFOLLOW) == 0 &&
       nanoseconds(rec.st_mtim) + kTouchEvery < now()) {
     ::utimensat(dir_.get(), name.c_str(), nullptr, AT_SYMLINK_NOFOLLOW);
   }
+}
+
+UniqueFd Cache::find(const std::string& key, detect::ArtifactStore* store) {
+  if (!dir_) return UniqueFd();
+  if (store != nullptr) {
+    if (UniqueFd found = find_in_store(key, *store)) return found;
+  }
+  Record record;
+  if (!read_record(dir_.get(), key, &record)) return UniqueFd();
+  UniqueFd fd(::openat(read_dir_.get(), (key + ".art").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd || !is_as_written(key, record, fd.get())) return UniqueFd();
+  touch(key);
   return copy_ ? in_memory(fd.get()) : std::move(fd);
 }
 
+/// The digest is ours, in a directory that only we can write; whoever may write to the store can make
+/// us compile, not load what we did not write.
+UniqueFd Cache::find_in_store(const std::string& key, detect::ArtifactStore& store) {
+  const std::string name = key + "-" + store.name();
+  Record record;
+  if (!read_record(dir_.get(), name, &record)) return UniqueFd();
+  UniqueFd fd = store.find(to_hex(record.digest));
+  if (!fd) {
+    remove(name);
+    return UniqueFd();
+  }
+  if (!is_as_written(name, record, fd.get())) return UniqueFd();
+  touch(name);
+  return fd;
+}
+
 Result<UniqueFd> Cache::get(const std::string& key, const Produce& produce,
-                            const std::string& label) {
+                            const std::string& label, detect::ArtifactStore* store) {
   if (!dir_) return produce();
-  if (UniqueFd found = find(key)) return found;
+  if (UniqueFd found = find(key, store)) return found;
+  const Want want{key, produce, label, store};
   const int64_t asked = now();
   {
     Lock lock(dir_.get(), key + ".lock", Lock::Wait::kNo);
-    if (lock.is_held()) return make(key, produce, label);
+    if (lock.is_held()) return make(want);
   }
   {
     const Lock lock(dir_.get(), key + ".lock", Lock::Wait::kYes);
     const std::string failure = failure_since(dir_.get(), key, asked);
-    if (failure.empty()) return make(key, produce, label);
-    if (UniqueFd found = find(key)) return found;
+    if (failure.empty()) return make(want);
+    if (UniqueFd found = find(key, store)) return found;
     if (failure[0] == kOfTheModule) return fail(Errc::kInvalid, failure.substr(1));
     if (failure[0] == kUnsupportedModule) return fail(Errc::kUnsupported, failure.substr(1));
   }
-  return make_beside(key, produce, label);
+  return make_beside(want);
 }
 
 /// With KEY.lock held.
-Result<UniqueFd> Cache::make(const std::string& key, const Produce& produce,
-                             const std::string& label) {
-  if (UniqueFd found = find(key)) return found;
+Result<UniqueFd> Cache::make(const Want& want) {
+  if (UniqueFd found = find(want.key, want.store)) return found;
   ++counts_.made;
-  auto artifact = produce();
+  auto artifact = want.produce();
   if (!artifact) {
-    record_failure(dir_.get(), key, artifact.error());
+    record_failure(dir_.get(), want.key, artifact.error());
     return artifact;
   }
-  return keep(key, std::move(*artifact), label);
+  return keep(want, std::move(*artifact));
 }
 
 /// Another's limits were too small for it; ours may not be, and others wait for theirs.
-Result<UniqueFd> Cache::make_beside(const std::string& key, const Produce& produce,
-                                    const std::string& label) {
+Result<UniqueFd> Cache::make_beside(const Want& want) {
   ++counts_.made;
-  TRY_ASSIGN(UniqueFd artifact, produce());
-  const Lock lock(dir_.get(), key + ".lock", Lock::Wait::kNo);
+  TRY_ASSIGN(UniqueFd artifact, want.produce());
+  const Lock lock(dir_.get(), want.key + ".lock", Lock::Wait::kNo);
   if (!lock.is_held()) return artifact;
-  if (UniqueFd found = find(key)) return found;
-  return keep(key, std::move(artifact), label);
+  if (UniqueFd found = find(want.key, want.store)) return found;
+  return keep(want, std::move(artifact));
 }
 
 /// A full or read-only file system costs the next start a compile, and this one nothing.
-UniqueFd Cache::keep(const std::string& key, UniqueFd artifact, const std::string& label) {
-  if (!publish(key, artifact.get(), label)) return artifact;
-  ::unlinkat(dir_.get(), (key + ".fail").c_str(), 0);
-  shrink(key);
-  UniqueFd found = find(key);
+UniqueFd Cache::keep(const Want& want, UniqueFd artifact) {
+  UniqueFd found = want.store != nullptr ? keep_in_store(want, artifact.get()) : UniqueFd();
+  if (!found && !publish(want.key, artifact.get(), want.label)) return artifact;
+  ::unlinkat(dir_.get(), (want.key + ".fail").c_str(), 0);
+  shrink(want.key);
+  if (!found) found = find(want.key);
   return found ? std::move(found) : std::move(artifact);
+}
+
+UniqueFd Cache::keep_in_store(const Want& want, int artifact) {
+  const auto digest = digest_of(artifact);
+  struct stat file{};
+  if (!digest || ::fstat(artifact, &file) != 0) return UniqueFd();
+  if (!want.store->keep(want.key, to_hex(*digest), artifact)) return UniqueFd();
+  // The store may have had such a blob before, and of that nothing is known yet: no inode has this
+  // number, so that it is read through.
+  file.st_ino = 0;
+  const std::string name = want.key + "-" + want.store->name();
+  if (!write_record(dir_.get(), name, file, *digest, want.label)) return UniqueFd();
+  return find_in_store(want.key, *want.store);
 }
 
 Result<void> Cache::publish(const std::string& key, int artifact, const std::string& label) {
@@ -380,6 +429,10 @@ void Cache::shrink(const std::string& keep) {
     const bool passing =
         name.starts_with("tmp.") || name.ends_with(".fail") || name.starts_with("threads-");
     if (passing && nanoseconds(file.st_ctim) + kStale < present) {
+      ::unlinkat(dir_.get(), name.c_str(), 0);
+    }
+    const bool elsewhere = name.ends_with(".rec") && name.find('-') != std::string::npos;
+    if (elsewhere && nanoseconds(file.st_mtim) + kForgotten < present) {
       ::unlinkat(dir_.get(), name.c_str(), 0);
     }
     if (!name.ends_with(".art")) continue;

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "detect/verdict.h"
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
 
@@ -30,15 +31,16 @@ class Cache {
   /// Makes the artifact: a sealed memfd.
   using Produce = std::function<Result<UniqueFd>()>;
 
-  /// The artifact of `key` (letters and digits), read-only, if it is there and is what we wrote.
-  UniqueFd find(const std::string& key);
+  /// The artifact of `key` (letters and digits), read-only, if it is there and is what we wrote. With a
+  /// `store` it is looked for there first: what we know of it is then here, and its bytes there.
+  UniqueFd find(const std::string& key, detect::ArtifactStore* store = nullptr);
   /// The same, or makes it; of all who ask for one key at the same time, in whatever process, one makes
   /// it. When that one fails, those who waited fail alike if it was the module's fault (kInvalid,
   /// kUnsupported), and else (its memory, its time) each makes its own at once: nobody waits for more
   /// than one other. What cannot be stored is returned as it was made.
-  /// `label` says in words what it is, for entries().
+  /// `label` says in words what it is, for entries(). What `store` does not take is kept here.
   Result<UniqueFd> get(const std::string& key, const Produce& produce,
-                       const std::string& label = "");
+                       const std::string& label = "", detect::ArtifactStore* store = nullptr);
 
   struct Entry {
     std::string key, label;
@@ -73,11 +75,21 @@ class Cache {
         read_dir_(std::move(read_dir)),
         copy_(copy),
         max_bytes_(max_bytes) {}
-  Result<UniqueFd> make(const std::string& key, const Produce& produce, const std::string& label);
-  Result<UniqueFd> make_beside(const std::string& key, const Produce& produce,
-                               const std::string& label);
-  UniqueFd keep(const std::string& key, UniqueFd artifact, const std::string& label);
+  /// One artifact that somebody wants, and what get() was told about it.
+  struct Want {
+    const std::string& key;
+    const Produce& produce;
+    const std::string& label;
+    detect::ArtifactStore* store;
+  };
+  Result<UniqueFd> make(const Want& want);
+  Result<UniqueFd> make_beside(const Want& want);
+  UniqueFd keep(const Want& want, UniqueFd artifact);
+  UniqueFd keep_in_store(const Want& want, int artifact);
+  UniqueFd find_in_store(const std::string& key, detect::ArtifactStore& store);
   Result<void> publish(const std::string& key, int artifact, const std::string& label);
+  bool is_as_written(const std::string& name, const struct Record& record, int artifact);
+  void touch(const std::string& name);
   void shrink(const std::string& keep);
 
   const std::string problem_;

@@ -66,6 +66,7 @@ void fill(std::string* member, const std::string& candidate) {
 void fill(Programs* programs, const Programs& candidates) {
   fill(&programs->host, candidates.host);
   fill(&programs->image, candidates.image);
+  fill(&programs->content, candidates.content);
   fill(&programs->engine_dir, candidates.engine_dir);
 }
 
@@ -76,12 +77,14 @@ Programs find_programs_beside(const std::string& directory) {
   if (directory.empty()) return programs;
   fill(&programs.host, directory + "/../libexec/amphora/amphora-wasm");
   fill(&programs.image, directory + "/../libexec/amphora/amphora-image");
+  fill(&programs.content, directory + "/../libexec/amphora/amphora-content");
   fill(&programs.engine_dir, directory + "/../" AMPHORA_LIBDIR "/amphora");
   fill(&programs.engine_dir, directory + "/../lib/amphora");
   // A build tree: shim/ and executor/cli/ beside wasm/host/ and lib/amphora/.
   for (const char* up : {"/..", "/../.."}) {
     fill(&programs.host, directory + up + "/wasm/host/amphora-wasm");
     fill(&programs.image, directory + up + "/image/amphora-image");
+    fill(&programs.content, directory + up + "/content/amphora-content");
     fill(&programs.engine_dir, directory + up + "/lib/amphora");
   }
   return programs;
@@ -102,6 +105,9 @@ Programs find_programs() {
   // Not found: the names that an error will show.
   if (programs.host.empty()) programs.host = AMPHORA_PREFIX "/libexec/amphora/amphora-wasm";
   if (programs.image.empty()) programs.image = AMPHORA_PREFIX "/libexec/amphora/amphora-image";
+  if (programs.content.empty()) {
+    programs.content = AMPHORA_PREFIX "/libexec/amphora/amphora-content";
+  }
   if (programs.engine_dir.empty())
     programs.engine_dir = AMPHORA_PREFIX "/" AMPHORA_LIBDIR "/amphora";
   return programs;

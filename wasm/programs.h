@@ -8,9 +8,10 @@
 namespace amphora::wasm {
 
 struct Programs {
-  std::string host;        ///< amphora-wasm
-  std::string engine_dir;  ///< libamphora-engine-NAME.so, libamphora-compiler-NAME.so
-  std::string image;       ///< amphora-image, which the command executes for its verb image
+  std::string host;          ///< amphora-wasm
+  std::string engine_dir;    ///< libamphora-engine-NAME.so, libamphora-compiler-NAME.so
+  std::string image = {};    ///< amphora-image, which the command executes for its verb image
+  std::string content = {};  ///< amphora-content, which reads images from containerd
 };
 
 /// AMPHORA_WASM_HOST and AMPHORA_ENGINE_DIR, else PREFIX/libexec/amphora and PREFIX/lib/amphora of the

@@ -86,7 +86,25 @@ Result<void> check_kind(const Identity& identity, const detect::Verdict& verdict
 WasmExecutor::WasmExecutor(Options options, Children& children)
     : options_(std::move(options)),
       program_(options_.programs, children),
-      compiler_(program_, options_.limits) {}
+      compiler_(program_, options_.limits),
+      content_(options_.programs, children, &wasm::Programs::content) {}
+
+Result<detect::Verdict> WasmExecutor::from_image(const wasm::Containerd& containerd,
+                                                 const wasm::ImageQuery& query) {
+  TRY_ASSIGN(auto session, wasm::ContentSession::start(content_, containerd));
+  TRY_ASSIGN(auto found, session->open(query));
+  if (!found.module) {
+    detect::Verdict none;
+    none.why_not = std::move(found.why_none);
+    return none;
+  }
+  TRY_ASSIGN(
+      detect::Verdict verdict,
+      detect::detect_layer(std::move(found.module), query.entrypoint,
+                           "layer " + found.digest + " of image " + found.image, wat_check()));
+  verdict.artifacts = std::move(session);
+  return verdict;
+}
 
 bool WasmExecutor::runs(detect::Kind kind) const noexcept { return kind != detect::Kind::kNative; }
 
@@ -142,7 +160,7 @@ Result<UniqueFd> WasmExecutor::artifact(const ExecContext& context,
   if (options.use_cache) {
     TRY_ASSIGN(const wasm::Digest digest, wasm::digest_module(module));
     const std::string key = key_of(identity, digest);
-    if (UniqueFd found = cache().find(key)) return found;
+    if (UniqueFd found = cache().find(key, verdict.artifacts.get())) return found;
     // Asked before, so that such a module does not start a compiler each time that will not take it.
     if (const std::string refused = cache().note(threads_note(key)); !refused.empty()) {
       return fail(Errc::kUnsupported, refused);
@@ -163,7 +181,8 @@ Result<UniqueFd> WasmExecutor::artifact(const ExecContext& context,
   };
   if (!options.use_cache) return compile();
   const std::string key = key_of(identity, frozen.digest);
-  auto made = cache().get(key, compile, label_of(identity, options, verdict));
+  auto made =
+      cache().get(key, compile, label_of(identity, options, verdict), verdict.artifacts.get());
   if (!made && wants_threads(made.error())) {
     cache().set_note(threads_note(key), made.error().what());
   }

@@ -14,6 +14,7 @@
 #include "executor/executor.h"
 #include "wasm/cache.h"
 #include "wasm/compiler.h"
+#include "wasm/content.h"
 #include "wasm/options.h"
 #include "wasm/zygote.h"
 
@@ -39,6 +40,9 @@ class WasmExecutor : public Executor {
   /// For detect: asks the limited process. What is text does not depend on the engine that will run it.
   /// This executor must outlive it.
   detect::WatCheck wat_check() { return wasm::make_wat_check(compiler_, engine_or_default("")); }
+  /// The module among an image's layers, by containerd's API; native, with why_not: there is none.
+  Result<detect::Verdict> from_image(const wasm::Containerd& containerd,
+                                     const wasm::ImageQuery& query);
   /// Opened at first use.
   wasm::Cache& cache();
   wasm::Zygote& zygote(const std::string& engine);
@@ -66,6 +70,7 @@ class WasmExecutor : public Executor {
   const Options options_;
   wasm::HostProgram program_;
   wasm::Compiler compiler_;
+  wasm::HostProgram content_;
   std::mutex mutex_;  ///< guards what follows
   std::unique_ptr<wasm::Cache> cache_;
   std::map<std::string, std::unique_ptr<wasm::Zygote>> zygotes_;

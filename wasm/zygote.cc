@@ -91,8 +91,8 @@ const Programs& HostProgram::programs() {
 Result<Process> HostProgram::start_locked(std::span<const std::string> args,
                                           std::span<const int> fds, int error_fd) {
   if (!exe_) {
-    auto sealed = sys::seal_executable(programs().host.c_str());
-    if (!sealed) return std::unexpected(std::move(sealed).error().context("wasm host"));
+    auto sealed = sys::seal_executable((programs().*which_).c_str());
+    if (!sealed) return std::unexpected(std::move(sealed).error().context(programs().*which_));
     exe_ = std::move(*sealed);
   }
   // Descriptors 3 and up are placed by dup2, so the sources must lie beyond the places.
@@ -114,7 +114,9 @@ Result<Process> HostProgram::start_locked(std::span<const std::string> args,
     if (!moved.back()) return fail_errno(errno, "duplicate a descriptor for the wasm host");
     ::posix_spawn_file_actions_adddup2(&setup.actions, moved.back().get(), 3 + static_cast<int>(i));
   }
-  std::vector<char*> argv{const_cast<char*>("amphora-wasm")};
+  const std::string& program = programs().*which_;
+  const std::string name = program.substr(program.find_last_of('/') + 1);
+  std::vector<char*> argv{const_cast<char*>(name.c_str())};
   for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
   char* const environment[] = {nullptr};
@@ -122,7 +124,7 @@ Result<Process> HostProgram::start_locked(std::span<const std::string> args,
   Process process;
   const int err = ::posix_spawn(&process.pid, path.c_str(), &setup.actions, &setup.attributes,
                                 argv.data(), environment);
-  if (err != 0) return fail_errno(err, "start " + programs().host);
+  if (err != 0) return fail_errno(err, "start " + program);
   children_.add_locked(process.pid);
   process.pidfd.reset(sys::pidfd_open(process.pid, 0));
   if (!process.pidfd) return fail_errno(errno, "open process " + std::to_string(process.pid));

@@ -23,8 +23,10 @@ namespace amphora::wasm {
 class HostProgram {
  public:
   /// Without `programs` they are looked for when first needed: native containers never ask.
-  HostProgram(std::optional<Programs> programs, Children& children)
-      : programs_(std::move(programs)), children_(children) {}
+  /// `which` of them it is.
+  HostProgram(std::optional<Programs> programs, Children& children,
+              std::string Programs::* which = &Programs::host)
+      : programs_(std::move(programs)), children_(children), which_(which) {}
   /// Starts it with `args` behind the program's name; `fds` become 3, 4, ... and `error_fd` its
   /// standard error (-1: /dev/null). In a session of its own, without environment. Called with
   /// Children's mutex held; registered there, and removed by who waits for it.
@@ -37,6 +39,7 @@ class HostProgram {
   std::mutex find_mutex_;  ///< guards programs_ until it is there
   std::optional<Programs> programs_;
   Children& children_;
+  std::string Programs::* const which_;
   UniqueFd exe_;  ///< guarded by Children's mutex
 };
 

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <string_view>
 
 #include "detect/magic.h"
@@ -22,11 +23,19 @@ struct CacheOptions {
   bool json = false;
   bool all = false;
   std::string engine;
+  std::string image;
+  std::string address, name_space;
 };
 constexpr Option kOptions[] = {
     option<&CacheOptions::json>("json", 0, "print JSON (ls)"),
     option<&CacheOptions::all>("all", 0, "all modules (rm)"),
     option<&CacheOptions::engine>("engine", 0, "the engine to compile for (warm)"),
+    option<&CacheOptions::image>("image", 0,
+                                 "an image in containerd whose wasm layer is compiled (warm)"),
+    option<&CacheOptions::address>("address", 'a', "containerd's socket (warm --image)",
+                                   "$CONTAINERD_ADDRESS or /run/containerd/containerd.sock"),
+    option<&CacheOptions::name_space>("namespace", 'n', "containerd's namespace (warm --image)",
+                                      "$CONTAINERD_NAMESPACE or \"default\""),
 };
 
 /// As much of a key as tells it apart from others.
@@ -130,7 +139,29 @@ Result<detect::Verdict> read_module(const std::string& path) {
   return fail(Errc::kInvalid, path + ": neither a WebAssembly module, a component nor a text");
 }
 
+std::string first_of(const std::string& given, const char* variable, const char* otherwise) {
+  if (!given.empty()) return given;
+  const char* value = std::getenv(variable);
+  return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
+/// `names`: which of several layers, by their titles; none: the only one.
+Result<int> warm_image(WasmExecutor& wasm, const CacheOptions& options, Arguments names) {
+  const wasm::Containerd containerd{
+      first_of(options.address, "CONTAINERD_ADDRESS", "/run/containerd/containerd.sock"),
+      first_of(options.name_space, "CONTAINERD_NAMESPACE", "default")};
+  const char* const any[] = {"/"};
+  for (const char* const name : names.empty() ? Arguments(any) : names) {
+    TRY_ASSIGN(const detect::Verdict verdict,
+               wasm.from_image(containerd, {"", options.image, name}));
+    if (verdict.kind == detect::Kind::kNative) return fail(Errc::kNotFound, verdict.why_not);
+    TRY(wasm.warm(options.engine, verdict));
+  }
+  return 0;
+}
+
 Result<int> warm(WasmExecutor& wasm, const CacheOptions& options, Arguments files) {
+  if (!options.image.empty()) return warm_image(wasm, options, files);
   if (files.empty()) return fail(Errc::kInvalid, "cache warm wants files with modules");
   for (const char* const file : files) {
     TRY_ASSIGN(const detect::Verdict verdict, read_module(file));
@@ -154,11 +185,12 @@ Result<int> cache_verb(Context& context, const CacheOptions& options, Arguments 
 constinit const Command kCacheCommand = {
     .name = "cache",
     .summary = "list, remove or make compiled WebAssembly modules",
-    .usage = "ls | rm <key>... | warm <file>...",
+    .usage = "ls | rm <key>... | warm <file>... | warm --image <image>",
     .description =
         "Modules are compiled when a container first wants them and kept, bounded by "
-        "AMPHORA_CACHE_SIZE; warm compiles them before. A module inside an image: mount "
-        "the image first (ctr images mount).",
+        "AMPHORA_CACHE_SIZE; warm compiles them before. What is compiled of an image's wasm "
+        "layer is kept in containerd's content store, and goes with the image. A module in an "
+        "image's files: mount the image first (ctr images mount).",
     .options = kOptions,
     .min_arguments = 1,
     .max_arguments = -1,

@@ -160,12 +160,13 @@ Error not_runnable(const detect::Verdict& verdict) {
 }  // namespace
 
 Runtime::Runtime(Store store, setup::Host host, std::vector<std::unique_ptr<Executor>> executors,
-                 detect::WatCheck wat_check, Children& children)
+                 detect::WatCheck wat_check, Children& children, FromImage from_image)
     : store_(std::move(store)),
       host_(std::move(host)),
       executors_(std::move(executors)),
       wat_check_(std::move(wat_check)),
-      children_(children) {}
+      children_(children),
+      from_image_(std::move(from_image)) {}
 
 Result<void> Runtime::Undo::begin(const amphora::runtime::Bundle& bundle,
                                   const CreateOptions& options) {
@@ -249,6 +250,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   if (!rootfs) return std::unexpected(std::move(rootfs).error().context("rootfs"));
   TRY_ASSIGN(detect::Verdict verdict, detect::detect(spec, *spec.process, rootfs->get(), wat_check_,
                                                      /*mounts_made=*/false, bundle.dir.get()));
+  TRY_ASSIGN(const std::string no_layer, look_into_image(id, spec, *spec.process, &verdict));
 
   Undo undo{*this, std::nullopt, nullptr, std::nullopt, runtime::first_state(id, bundle, verdict),
             {}};
@@ -309,7 +311,11 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   request.on_seccomp = [&](UniqueFd listener, const Process& process) {
     return send_listener(plan.parent, undo.state, std::move(listener), process);
   };
-  TRY_ASSIGN(undo.init, in_runcs_words(setup::launch(request)));
+  auto launched = in_runcs_words(setup::launch(request));
+  if (!launched && launched.error().code() == Errc::kNotFound && !no_layer.empty()) {
+    return std::unexpected(std::move(launched).error().hint(no_layer));
+  }
+  TRY_ASSIGN(undo.init, std::move(launched));
   if (!options.pid_file.empty()) TRY(runtime::write_pid_file(options.pid_file, undo.init->pid));
   if (options.start_now) TRY(after_start(spec, undo.state, *undo.init));
   result.init = std::move(*undo.init);
@@ -396,6 +402,7 @@ Result<Process> Runtime::exec_inner(const std::string& id, const MakeProcess& ma
   if (!rootfs) return std::unexpected(std::move(rootfs).error().context("the container's root"));
   TRY_ASSIGN(detect::Verdict verdict,
              detect::detect(spec, process, rootfs->get(), wat_check_, /*mounts_made=*/true));
+  TRY(look_into_image(id, spec, process, &verdict));
   TRY_ASSIGN(const setup::ExecPlan exec,
              plan_exec(id, spec, process, rootfs->get(), cgroup.get(), std::move(verdict)));
   const std::map<std::string, std::string> no_paths;

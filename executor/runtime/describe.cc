@@ -16,6 +16,27 @@ Result<detect::Verdict> Runtime::detect_bundle(const std::string& bundle_path) {
                         /*mounts_made=*/false, bundle.dir.get());
 }
 
+/// The files come first: who has a program in its root never asks, and pays nothing. An exec means the
+/// image's module only by the name that init has it by. Returns why an image gave none although it could:
+/// create's error then says that there is no such file, and this.
+Result<std::string> Runtime::look_into_image(const std::string& id, const oci::Spec& spec,
+                                             const oci::Process& process,
+                                             detect::Verdict* verdict) {
+  if (!from_image_ || !verdict->path.empty()) return std::string();
+  const auto file_of = [](const std::string& name) { return name.substr(0, name.find('#')); };
+  if (spec.process && !spec.process->args.empty() &&
+      file_of(process.args[0]) != file_of(spec.process->args[0])) {
+    return std::string();
+  }
+  TRY_ASSIGN(const bool allowed, detect::is_wasm_allowed(spec));
+  if (!allowed) return std::string();
+  auto found = from_image_(id, spec, process.args[0]);
+  if (found && found->kind != detect::Kind::kNative) *verdict = std::move(*found);
+  // An image of native programs has no layer for anybody, and then there just is no such file.
+  if (!found) return std::move(found).error().what();
+  return std::string();
+}
+
 Result<std::string> Runtime::describe_plan(const std::string& bundle_path, bool json) {
   TRY_ASSIGN(const runtime::Bundle bundle, runtime::open_bundle(bundle_path, ""));
   TRY_ASSIGN(const detect::Verdict verdict, detect_bundle(bundle_path));

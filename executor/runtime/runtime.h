@@ -66,10 +66,16 @@ struct ExecOptions {
   std::string pid_file;
 };
 
+/// Asked about a container whose entrypoint is none of its files: the module among the layers of its
+/// image; native: it has none. `name` is args[0].
+using FromImage = std::function<Result<detect::Verdict>(
+    const std::string& id, const oci::Spec& spec, const std::string& name)>;
+
 class Runtime {
  public:
+  /// Without `from_image`, what is not found is not found.
   Runtime(Store store, setup::Host host, std::vector<std::unique_ptr<Executor>> executors,
-          detect::WatCheck wat_check, Children& children);
+          detect::WatCheck wat_check, Children& children, FromImage from_image = {});
 
   Result<Created> create(const std::string& id, const std::string& bundle, const Stdio& stdio,
                          const CreateOptions& options);
@@ -136,6 +142,8 @@ class Runtime {
                                 const RestoreOptions& criu);
   Result<Process> exec_inner(const std::string& id, const MakeProcess& make, const Stdio& stdio,
                              const ExecOptions& options);
+  Result<std::string> look_into_image(const std::string& id, const oci::Spec& spec,
+                                      const oci::Process& process, detect::Verdict* verdict);
   Result<setup::ExecPlan> plan_exec(const std::string& id, const oci::Spec& spec,
                                     oci::Process& process, int rootfs_fd,
                                     const cgroup::Cgroup* cgroup, detect::Verdict&& verdict);
@@ -149,6 +157,7 @@ class Runtime {
   std::vector<std::unique_ptr<Executor>> executors_;
   detect::WatCheck wat_check_;
   Children& children_;
+  FromImage from_image_;
 };
 
 }  // namespace amphora

@@ -25,7 +25,7 @@ MAY = {
     "detect": CELLAR,
     "executor": WORK,
     "native": WORK | SEAM,
-    "wasm": WORK | SEAM | {"amphora", "wasm/sha256.h"},
+    "wasm": WORK | SEAM | {"amphora", "wasm/sha256.h", "wasm/content_protocol.h"},
     "executor/store": CELLAR,
     "executor/runtime": WORK | SEAM | {"executor/store"},
     "executor/cli": WORK | SEAM | HALL | {"native", "wasm", "executor/cli/features.h", "executor/cli/options.h"},
@@ -39,7 +39,10 @@ MAY = {
     "executor/cli/options.h": {"executor/base"},
     # Images as files: a program of its own behind the command's verb `image`.
     "image": {"executor/base", "wasm/sha256.h", "executor/cli/options.h"},
+    # Images in containerd's content store, read and written by its API; a program of its own, too.
+    "content": {"executor/base", "image", "wasm/sha256.h", "wasm/content_protocol.h"},
     "wasm/sha256.h": set(),
+    "wasm/content_protocol.h": set(),
     "shim": WORK | SEAM | HALL | {"native", "wasm", "wasm/sha256.h", "executor/cli/features.h"},
     "amphora": set(),
     "benchmarks": set(),
@@ -50,6 +53,8 @@ OTHERS = [
     (r"nlohmann/json_fwd", r"executor/oci/|executor/cli/|executor/runtime/", r"executor/oci/"),
     # state and spec are JSON; the command's reports and the shim's recovery read no JSON elsewhere.
     (r"nlohmann/", r"executor/oci/|executor/cli/|image/|tests/", NOBODY),
+    (r"nghttp2/", r"content/grpc\.cc$", NOBODY),
+    (r"(zlib|zstd)\.h$", r"content/bytes\.cc$", NOBODY),
     (r"archive(_entry)?\.h$", r"image/archive\.cc$", NOBODY),
     (r"spdlog/", r"executor/cli/|shim/|tests/", NOBODY),
     (r"fmt/", r"(executor|detect|native|wasm|shim|tests)/", NOBODY),
@@ -57,7 +62,7 @@ OTHERS = [
     # shim/ is a roof which nobody includes; its loop is asio's.
     (r"boost/asio", r"shim/|executor/hooks/hooks\.cc$|tests/", r"shim/"),
     (r"boost/", r"shim/|executor/hooks/hooks\.cc$", NOBODY),
-    (r"google/protobuf|.*\.pb\.h", r"shim/|tests/unit/shim/|tests/fuzz/", r"shim/|tests/unit/shim/"),
+    (r"google/protobuf|.*\.pb\.h", r"shim/|content/|tests/unit/shim/|tests/fuzz/", r"shim/|tests/unit/shim/"),
     (r"seccomp\.h", r"executor/setup/seccomp(_[a-z]+)?\.cc$|wasm/host/confine\.cc$|tests/", NOBODY),
     (r"sys/capability\.h", r"tests/", NOBODY),
     (r"libmount/", r"executor/setup/[a-z_]+\.cc$", NOBODY),

@@ -4,7 +4,8 @@
 # engine and libmount come by dlopen when they are wanted (docs/decisions).
 set -eu
 status=0
-for program in "$1/executor/cli/amphora" "$1/shim/containerd-shim-amphora-v1" "$1/wasm/host/amphora-wasm"; do
+for program in "$1/executor/cli/amphora" "$1/shim/containerd-shim-amphora-v1" "$1/wasm/host/amphora-wasm" \
+  "$1/content/amphora-content"; do
   [ -e "$program" ] || continue
   bad=$(readelf -d "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
     grep -vE '^(libc\.so\.6|libm\.so\.6|ld-linux-x86-64\.so\.2)$' || true)

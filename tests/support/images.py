@@ -107,3 +107,61 @@ def write_image(path, name, layer, entrypoint=(), cmd=(), env=(), user="", cwd="
             info = tarfile.TarInfo(member)
             info.size = len(blob)
             tar.addfile(info, io.BytesIO(blob))
+
+
+def _with_packing(media_type, blob):
+    if media_type.endswith("gzip"):
+        return gzip.compress(blob, compresslevel=1, mtime=0)
+    if media_type.endswith("+zstd"):
+        # A frame of raw blocks: no zstd needs to be there to write one.
+        pieces = [blob[at:at + 100000] for at in range(0, len(blob), 100000)]
+        return b"\x28\xb5\x2f\xfd\xa0" + len(blob).to_bytes(4, "little") + b"".join(
+            ((len(piece) << 3) | (n + 1 == len(pieces))).to_bytes(3, "little") + piece for n, piece in enumerate(pieces))
+    return blob
+
+
+def write_wasm(path, name, layers, entrypoint=("/app.wasm",), platforms=(), os_name="wasip1", artifact=False, files=None, env=()):
+    """Writes `path`, an importable tar of one image with wasm layers: (media type, bytes, title) each, behind `files` (a
+    Layer) as an ordinary one. With platforms (OS/ARCHITECTURE) the name stands for an index of a manifest each.
+    Independent of `amphora image`. Returns the digests of the layers as they are stored."""
+    blobs, described, diff_ids = {}, [], []
+
+    def put(media_type, blob, **more):
+        blobs[_digest(blob)] = blob
+        return {"mediaType": media_type, "digest": _digest(blob), "size": len(blob), **more}
+    if files is not None:
+        raw = files.close()
+        diff_ids.append(_digest(raw))
+        described.append(put(_OCI + "layer.v1.tar", raw))
+    for media_type, blob, title in layers:
+        described.append(put(media_type, _with_packing(media_type, blob), annotations={"org.opencontainers.image.title": title}))
+    digests = [layer["digest"] for layer in described]
+
+    def manifest(platform):
+        system, architecture = platform.split("/")
+        if artifact:
+            config = put("application/vnd.wasm.config.v0+json", json.dumps({
+                "created": "1970-01-01T00:00:00Z", "os": system, "architecture": architecture, "layerDigests": digests}).encode())
+        else:
+            config = put(_OCI + "config.v1+json", json.dumps({
+                "os": system, "architecture": architecture, "rootfs": {"type": "layers", "diff_ids": diff_ids},
+                "config": {"Entrypoint": list(entrypoint), "Env": [PATH, *env], "Labels": {"layers": " ".join(digests)}}}).encode())
+        return put(_OCI + "manifest.v1+json", json.dumps({
+            "schemaVersion": 2, "mediaType": _OCI + "manifest.v1+json", "config": config, "layers": described}).encode(),
+            platform={"os": system, "architecture": architecture})
+    manifests = [manifest(p) for p in platforms or [f"{os_name}/wasm"]]
+    target = manifests[0]
+    if platforms:
+        target = put(_OCI + "index.v1+json", json.dumps({
+            "schemaVersion": 2, "mediaType": _OCI + "index.v1+json", "manifests": manifests}).encode())
+    target.pop("platform", None)
+    target["annotations"] = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name.rsplit(":", 1)[1]}
+    blobs_and_head = [("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'), ("index.json", json.dumps({
+        "schemaVersion": 2, "mediaType": _OCI + "index.v1+json", "manifests": [target]}).encode())]
+    blobs_and_head += [("blobs/" + digest.replace(":", "/"), blob) for digest, blob in blobs.items()]
+    with tarfile.open(path, "w") as tar:
+        for member, blob in blobs_and_head:
+            info = tarfile.TarInfo(member)
+            info.size = len(blob)
+            tar.addfile(info, io.BytesIO(blob))
+    return digests

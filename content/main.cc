@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// amphora-content ADDRESS NAMESPACE: answers one client's questions about images in containerd (wasm/content_protocol.h)
+// on the socket it was given, until that is closed. Started for containers whose entrypoint is in none of their files.
+#include <signal.h>
+
+#include <exception>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <google/protobuf/stubs/logging.h>
+
+#include "content/api.h"
+#include "content/bytes.h"
+#include "content/keep.h"
+#include "content/resolve.h"
+#include "executor/base/fd.h"
+#include "wasm/content_protocol.h"
+
+namespace amphora::content {
+namespace {
+
+using wasm::pack;
+
+struct Answer {
+  std::string text;
+  UniqueFd fd;
+};
+
+Result<Answer> open_module(Api& api, Keeper& keeper, const std::vector<std::string>& words) {
+  TRY_ASSIGN(const Layer layer, find_layer(api, {words[1], words[2], words[3]}));
+  if (!layer.why_none.empty()) return Answer{pack({wasm::kNothing, layer.why_none}), UniqueFd()};
+  auto bytes = module_of(api, layer.descriptor);
+  if (!bytes) return std::unexpected(std::move(bytes).error().context("image " + layer.image));
+  keeper.set_layer(layer.descriptor.digest);
+  return Answer{
+      pack({wasm::kAnswered, layer.descriptor.digest, layer.descriptor.media_type, layer.image}),
+      std::move(*bytes)};
+}
+
+Answer found(UniqueFd file) {
+  return {pack({file ? wasm::kAnswered : wasm::kNothing}), std::move(file)};
+}
+
+Result<Answer> answer(Api& api, Keeper& keeper, const Received& request) {
+  const std::vector<std::string> words = wasm::unpack(request.data);
+  if (words.size() == 4 && words[0] == wasm::kOpen) return open_module(api, keeper, words);
+  if (words.size() == 2 && words[0] == wasm::kFind) {
+    TRY_ASSIGN(UniqueFd file, keeper.find("sha256:" + words[1]));
+    return found(std::move(file));
+  }
+  if (words.size() == 3 && words[0] == wasm::kKeep && request.fds.size() == 1) {
+    TRY_ASSIGN(UniqueFd file, keeper.keep(words[1], "sha256:" + words[2], request.fds[0].get()));
+    return found(std::move(file));
+  }
+  return fail(Errc::kInternal, "amphora-content does not know such a question");
+}
+
+Answer failed(const Error& error) {
+  const std::string number = std::to_string(static_cast<int>(error.code()));
+  return {pack({wasm::kFailed, number, error.what()}), UniqueFd()};
+}
+
+Result<void> serve(const std::string& address, const std::string& name_space) {
+  auto api = Api::connect(address, name_space);
+  std::optional<Keeper> keeper;
+  if (api) keeper.emplace(*api);
+  for (;;) {
+    TRY_ASSIGN(const Received request, receive_with_fds(wasm::kContentSocketFd));
+    if (request.data.empty()) return {};
+    Result<Answer> answered = api ? answer(*api, *keeper, request) : std::unexpected(api.error());
+    const Answer reply = answered ? std::move(*answered) : failed(answered.error());
+    const int fd = reply.fd.get();
+    TRY(send_with_fds(wasm::kContentSocketFd, reply.text, std::span(&fd, fd >= 0 ? 1 : 0)));
+  }
+}
+
+}  // namespace
+}  // namespace amphora::content
+
+int main(int argc, char* argv[]) {
+  using amphora::write_all;
+  ::signal(SIGPIPE, SIG_IGN);
+  google::protobuf::SetLogHandler(nullptr);
+  if (argc != 3) {
+    static_cast<void>(
+        write_all(2, "amphora-content is started by the shim and by amphora cache\n"));
+    return 2;
+  }
+  try {  // the last door: nothing of ours throws, but libraries and the allocator may
+    const auto served = amphora::content::serve(argv[1], argv[2]);
+    if (served) return 0;
+    static_cast<void>(write_all(2, "amphora-content: " + served.error().what() + "\n"));
+  } catch (const std::exception& e) {
+    static_cast<void>(write_all(2, std::string("amphora-content: ") + e.what() + "\n"));
+  }
+  return 1;
+}
