@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ./dev demo shows, inside inroot.sh: a private containerd, one pod of a native sandbox, a native
-sidecar and a wasm app, by our shim; then what is left, which is nothing."""
+sidecar, a wasm app that is a file, one that is an image's layer and one that is an artifact, by our shim; then what is left, which is nothing."""
 
 import os
 import sys
@@ -25,6 +25,39 @@ def say(text):
 def show(text):
     for line in text.rstrip("\n").split("\n"):
         print("          " + line, flush=True)
+
+
+class Layered:
+    """An image whose module is a layer and no file, built by `amphora image`, imported without unpacking (which Debian's
+    containerd 1.6 cannot) and run by the annotation that names it."""
+
+    def __init__(self, lab, word, *options):
+        self.lab, self.name = lab, f"amphora.demo/{word}:1"
+        tar = f"{L.LAB}/{word}.tar"
+        L.command(["amphora", "image", "build", "-r", "amphora.demo", "-n", word, "-t", "1", "-m", L.GUESTS + "/demo.wasm",
+                   *options, "-o", tar], env=lab.env).ok()
+        L.command(["amphora", "image", "verify", tar], env=lab.env).ok()
+        lab.ctr("images", "import", "--no-unpack", tar).ok()
+        os.makedirs(L.LAB + "/empty", exist_ok=True)
+
+    def run(self, pod, id, *words, more=()):
+        options = pod.options(more=["--rootfs", "--annotation", "amphora.dev/image=" + self.name, *more])
+        return self.lab.run(L.AMPHORA, L.LAB + "/empty", *words, options=options, id=id)
+
+
+def images_story(lab, pod):
+    """A wasm layer image and an artifact join the pod; returns the ids of those that go on."""
+    say("two images without any file: one with a wasm layer, one CNCF artifact; built and verified by amphora image")
+    layered, artifact = Layered(lab, "layers"), Layered(lab, "artifact", "--as-artifact")
+    show(L.command(["amphora", "image", "inspect", L.LAB + "/artifact.tar"], env=lab.env).ok().out)
+    for word, image in (("layer", layered), ("artifact", artifact)):
+        r = image.run(pod, f"{pod.id}-{word}", "/app.wasm", "echo", "from", "the", word).ok()
+        show(f"{r.out.strip()}  ({r.seconds * 1000:.0f} ms)")
+    ids = []
+    for word, image in (("layered", layered), ("artifact2", artifact)):
+        ids.append(f"{pod.id}-{word}")
+        image.run(pod, ids[-1], "/app.wasm", "daemon", more=["-d"]).ok()
+    return ids
 
 
 def story(lab):
@@ -53,12 +86,13 @@ def story(lab):
     app = pod.run("app", L.WASM, "/app.wasm", "daemon", more=mount)
     r = lab.run(L.AMPHORA, L.WASM, "/app.wasm", "exit", "42", options=pod.options(), id=pod.id + "-exit")
     say(f"another wasm app exits with {r.code}, after {r.seconds * 1000:.0f} ms: the second start of a module compiles nothing")
-    say("the pod, as containerd lists it")
+    layered = images_story(lab, pod)
+    say("the pod, as containerd lists it: a native sandbox and sidecar, a module that is a file, one that is a layer, one that is an artifact")
     show(lab.ctr("task", "ls").ok().out)
     say("one shim serves all of it, and one network namespace holds it")
     names = inventory.processes()
     show("\n".join(f"shim {pid}: {names[pid]}" for pid in lab.shims()))
-    for id in (pod.id, sidecar, app):
+    for id in (pod.id, sidecar, app, *layered):
         pid = lab.pid(id)
         with open(f"/proc/{pid}/cmdline", "rb") as f:
             words = f.read().replace(b"\0", b" ").decode()[:40]
@@ -68,7 +102,7 @@ def story(lab):
     show("\n".join(line for line in lab.log_since(first).splitlines() if "wasm-module" in line)[:600] or "(no line)")
     say("the wasm app gets SIGTERM, the others SIGKILL")
     begun_end = time.monotonic()
-    lab.end(app, sig="SIGTERM")
+    lab.end(app, *layered, sig="SIGTERM")
     pod.end(sidecar)
     say(f"all ended and deleted in {time.monotonic() - begun_end:.2f} s")
     eventually(lambda: len(inventory.processes()) == before, 3, "no process is left")

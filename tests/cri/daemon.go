@@ -206,6 +206,9 @@ func runtimeReady(s *rt.StatusResponse) bool {
 // pull takes all images from the registry, as kubelet does before it creates a container.
 func (env *environment) pull(ctx context.Context) error {
 	for name := range env.registry.manifests {
+		if env.major < 2 && (name == "layered:1" || name == "artifact:1") {
+			continue // not to be unpacked there
+		}
 		spec := &rt.ImageSpec{Image: env.registry.address + "/" + name}
 		if _, err := env.images.PullImage(ctx, spec, nil, nil); err != nil {
 			return fmt.Errorf("pull %s: %w", name, err)

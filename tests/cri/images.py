@@ -29,6 +29,10 @@ def main():
         return layer
     for kind in ("native", "wasm", "mixed"):
         fixtures.write(f"{out}/{kind}.tar", kind + ":1", kind, guests)
+    module = read(f"{guests}/demo.wasm")
+    layer_type = "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm"
+    images.write_wasm(f"{out}/layered.tar", "layered:1", [(layer_type, module, "app.wasm")], env=["FROM_IMAGE=yes"])
+    images.write_wasm(f"{out}/artifact.tar", "artifact:1", [("application/wasm", module, "app.wasm")], artifact=True)
     layer = images.Layer().base()
     layer.file("pause", read(f"{programs}/pause"))
     write("pause", layer, entrypoint=["/pause"])
