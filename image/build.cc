@@ -117,9 +117,9 @@ const char* suffix_of(Packing packing) {
 /// Which WASI a module wants, by what it is; files in ordinary layers run wherever there is a
 /// shim, so that their image is the host's, which every containerd and Docker takes.
 Platform default_platform(const Draft& draft) {
-  if (draft.request.tar) return {"linux", std::string(kHostArchitecture), ""};
-  const bool component =
-      !draft.sources.empty() && draft.sources.front().binary == Binary::kComponent;
+  if (draft.request.tar || draft.sources.empty())
+    return {"linux", std::string(kHostArchitecture), ""};
+  const bool component = draft.sources.front().binary == Binary::kComponent;
   return {component ? "wasip2" : "wasip1", "wasm", ""};
 }
 
@@ -223,8 +223,8 @@ Result<void> check(const BuildRequest& request) {
     return wrong("--module and --components exclude each other");
   }
   const size_t sources = request.modules.size() + request.layers.size();
-  if (sources == 0 && request.components.empty()) {
-    return wrong("one of --module, --layer and --components is needed");
+  if (sources == 0 && request.components.empty() && request.files.empty()) {
+    return wrong("one of --module, --layer, --components and --file is needed");
   }
   if (request.tar && (request.artifact || !request.layers.empty())) {
     return wrong("--tar goes with --module and --components only");

@@ -3,7 +3,7 @@
 # test.sh [SUITE...] [-k WORD]...: builds what the suites need, runs them, ends with one count.
 # Suites: lint, unit and golden (ASan + UBSan build), fuzz (corpora and ten seconds each), root, cli (the command; cli-v2: in a cgroup2
 # view), systemd (sid's, as pid 1 of namespaces), shim (this Debian's containerd), shim2 (2.x of sid),
-# cri (pods through both, a minute of tests/cri; all of it is ./dev peers cri). Only when named: soak (./dev soak).
+# cri (pods through both, a minute of tests/cri; all of it is ./dev peers cri), package (./dev package's files, each in a clean root). Only when named: soak (./dev soak).
 # docs/testing.md has the budgets.
 . "$(dirname "$0")/lib.sh"
 suites=()
@@ -11,11 +11,11 @@ words=()
 while [ $# -gt 0 ]; do
   case "$1" in
     -k) words+=("$2"); shift 2 ;;
-    lint|unit|golden|fuzz|root|cli|cli-v2|systemd|shim|shim2|cri|soak) suites+=("$1"); shift ;;
+    lint|unit|golden|fuzz|root|cli|cli-v2|systemd|shim|shim2|cri|package|soak) suites+=("$1"); shift ;;
     *) die "unknown suite '$1'" ;;
   esac
 done
-[ ${#suites[@]} -gt 0 ] || suites=(lint unit golden fuzz root cli cli-v2 systemd shim shim2 cri)
+[ ${#suites[@]} -gt 0 ] || suites=(lint unit golden fuzz root cli cli-v2 systemd shim shim2 cri package)
 wants() { local s; for s in "${suites[@]}"; do [ "$s" = "$1" ] && return 0; done; return 1; }
 
 "$top/tools/setup.sh"
@@ -69,6 +69,37 @@ cri_smoke() {  # a mixed pod and its like, through CRI of both containerds
   done
 }
 
+packages() {  # each is installed in a root that has never seen us, and the demo runs from there
+  if [ "$(id -u)" != 0 ]; then skip_suite package "needs root"; return; fi
+  local tree kind dir=$work/package
+  say "package tests"
+  if ! tree=$("$top/tools/sid-tree.sh"); then
+    python3 "$top/tools/count.py" --fail package "the sid tree could not be made" "$results"
+    return
+  fi
+  mkdir -p "$dir"
+  if ! "$top/tools/package.sh" "$dir/packages" > "$dir/log" 2>&1; then
+    python3 "$top/tools/count.py" --fail package "$(tail -n 5 "$dir/log" | tr '\n' ';')" "$results"
+    return
+  fi
+  for kind in deb archive install; do
+    mkdir -p "$dir/$kind/lab" "$dir/$kind/upper" "$dir/$kind/work" "$dir/$kind/root"
+    cp -a "$dir/packages" "$top/build/guests" "$dir/$kind/lab/"
+    TREE=$tree SRC=$top LAB=$dir/$kind/lab LAB_NAME=package-$$ unshare --mount bash -c '
+      set -e; mount -t overlay clean -o "lowerdir=$TREE,upperdir=$1/upper,workdir=$1/work" "$1/root"
+      exec "$SRC/tests/support/inroot.sh" "$1/root" python3 /mnt/src/tests/support/packaged.py "$2"' package "$dir/$kind" "$kind" \
+      > "$dir/$kind/log" 2>&1 && rc=0 || rc=$?
+    if [ "$rc" = 0 ] && grep -q "nothing is left" "$dir/$kind/log"; then
+      echo "ok   package.$kind"
+      echo "{\"suite\": \"package\", \"case\": \"$kind\", \"result\": \"passed\", \"text\": \"\"}" >> "$results"
+    else
+      echo "FAIL package.$kind"
+      tail -n 30 "$dir/$kind/log"
+      python3 "$top/tools/count.py" --fail "package $kind" "$(tail -n 3 "$dir/$kind/log" | tr '\n' ';')" "$results"
+    fi
+  done
+}
+
 # A build that fails is a failed case, and the run still ends with its count.
 built() {  # WHAT [OPTION...]
   local what=$1
@@ -85,7 +116,7 @@ fi
 if wants fuzz; then
   built fuzz --fuzz amphora_fuzzers
 fi
-if wants root || wants cli || wants cli-v2 || wants systemd || wants shim || wants shim2 || wants cri || wants soak || wants lint; then
+if wants root || wants cli || wants cli-v2 || wants systemd || wants shim || wants shim2 || wants cri || wants package || wants soak || wants lint; then
   built release
 fi
 for suite in "${suites[@]}"; do
@@ -121,6 +152,7 @@ for suite in "${suites[@]}"; do
       if tree=$("$top/tools/sid-tree.sh"); then lab_suite shim2 shim "$tree" hybrid
       else python3 "$top/tools/count.py" --fail shim2 "the sid tree could not be made" "$results"; fi ;;
     cri) cri_smoke ;;
+    package) packages ;;
   esac
 done
 rmdir /var/lib/amphora /var/cache/amphora 2>/dev/null || true

@@ -80,6 +80,14 @@ Programs find_programs_beside(const std::string& directory) {
   fill(&programs.content, directory + "/../libexec/amphora/amphora-content");
   fill(&programs.engine_dir, directory + "/../" AMPHORA_LIBDIR "/amphora");
   fill(&programs.engine_dir, directory + "/../lib/amphora");
+  // As `ctr install` leaves it, which takes files of bin/ and lib/ and no others.
+  fill(&programs.host, directory + "/amphora-wasm");
+  fill(&programs.image, directory + "/amphora-image");
+  fill(&programs.content, directory + "/amphora-content");
+  for (const char* engine : {"wasmtime", "wamr"}) {
+    const std::string object = directory + "/../lib/libamphora-engine-" + engine + ".so";
+    if (exists(object)) fill(&programs.engine_dir, directory + "/../lib");
+  }
   // A build tree: shim/ and executor/cli/ beside wasm/host/ and lib/amphora/.
   for (const char* up : {"/..", "/../.."}) {
     fill(&programs.host, directory + up + "/wasm/host/amphora-wasm");

@@ -151,7 +151,7 @@ def test_files_of_an_ordinary_layer(lab):
 def test_what_is_refused(lab):
     for args, words in (
             (["-m", "/etc/passwd"], "/etc/passwd is neither a WebAssembly module nor a component"),
-            ([], "one of --module, --layer and --components is needed"),
+            ([], "one of --module, --layer, --components and --file is needed"),
             (["-m", MODULE, "-c", L.GUESTS], "--module and --components exclude each other"),
             (["-m", MODULE, "-a", "--env", "A=b"], "an artifact's config has no words for a container"),
             (["-m", MODULE, "-a", "-m", MODULE], "an artifact has one module"),

@@ -5,7 +5,7 @@
 set -eu
 status=0
 for program in "$1/executor/cli/amphora" "$1/shim/containerd-shim-amphora-v1" "$1/wasm/host/amphora-wasm" \
-  "$1/content/amphora-content"; do
+  "$1/content/amphora-content" "$1/image/amphora-image"; do
   [ -e "$program" ] || continue
   bad=$(readelf -d "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
     grep -vE '^(libc\.so\.6|libm\.so\.6|ld-linux-x86-64\.so\.2)$' || true)

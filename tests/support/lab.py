@@ -22,6 +22,8 @@ RUNTIMES = tuple(os.environ.get("LAB_RUNTIMES", f"{RUNC} {AMPHORA}").split())
 NATIVE, WASM, MIXED = ("amphora.test/native:1", "amphora.test/wasm:1", "amphora.test/mixed:1")
 
 LAB = "/mnt/lab"
+# Where our programs are: the prefix that the suite has installed, or where a package has put them.
+BIN = os.environ.get("LAB_BIN", LAB + "/prefix/bin")
 GUESTS = LAB + "/guests"
 STATE = "/run/lab"
 SOCKET = STATE + "/containerd.sock"
@@ -135,7 +137,7 @@ class Lab:
         self.numbers = {}
         self.before = None
         self.ready_images = set()
-        self.env = dict(os.environ, PATH=LAB + "/prefix/bin:" + os.environ["PATH"],
+        self.env = dict(os.environ, PATH=BIN + ":" + os.environ["PATH"],
                         CONTAINERD_ADDRESS=SOCKET, CONTAINERD_NAMESPACE=self.namespace)
         self.env.pop("XDG_RUNTIME_DIR", None)
 
@@ -149,7 +151,9 @@ class Lab:
         with open(LAB + "/containerd.toml", "w", encoding="utf-8") as f:
             f.write(f'version = 2\nroot = "{ROOT}"\nstate = "{STATE}"\n'
                     'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", '
-                    '"io.containerd.cri.v1.runtime", "io.containerd.internal.v1.opt", '
+                    '"io.containerd.cri.v1.runtime", '
+                    # Only where `ctr install` is what is tested: it makes a directory of the root's own.
+                    + ('' if os.environ.get("LAB_OPT") else '"io.containerd.internal.v1.opt", ') +
                     '"io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.aufs", '
                     '"io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", '
                     '"io.containerd.nri.v1.nri"]\n'
