@@ -126,7 +126,7 @@ Result<std::string> serve_and_get_address(const Flags& flags, const StartInput& 
 }  // namespace
 
 StartInput parse_start_input(const std::string& bytes, const Flags& flags,
-                             const char* ttrpc_address_env) {
+                             const char* ttrpc_address_env, ReadConfig read) {
   StartInput input;
   input.debug = flags.debug;
   input.grpc_address = without_scheme(flags.address);
@@ -148,11 +148,11 @@ StartInput parse_start_input(const std::string& bytes, const Flags& flags,
     if (!params.socket_dir().empty()) input.socket_dir = params.socket_dir();
     for (const auto& extension : params.extensions()) {
       const std::string name = type_name(extension.value().type_url());
-      if (name.ends_with(".Options")) input.options = parse_options(extension.value());
+      if (name.ends_with(".Options")) input.options = parse_options(extension.value(), read);
     }
     return input;
   }
-  if (proto::Any any; any.ParseFromString(bytes)) input.options = parse_options(any);
+  if (proto::Any any; any.ParseFromString(bytes)) input.options = parse_options(any, read);
   return input;
 }
 

@@ -26,7 +26,7 @@ struct StartInput {
 /// stdin is BootstrapParams only when it names the same id and namespace as the flags: an Any, which
 /// older ones send, decodes as one too. Anything undecodable counts as no options.
 StartInput parse_start_input(const std::string& bytes, const Flags& flags,
-                             const char* ttrpc_address_env);
+                             const char* ttrpc_address_env, ReadConfig read = read_config);
 
 /// Containers of one group share a shim.
 std::string group_of(const std::map<std::string, std::string>& annotations, const std::string& id);

@@ -4,14 +4,11 @@
 
 #include <fcntl.h>
 
-#define TOML_EXCEPTIONS 0
-#define TOML_ENABLE_FORMATTERS 0
-#include <toml++/toml.h>
-
 #include "common.pb.h"
 #include "executor/base/fd.h"
 #include "options.pb.h"
 #include "runtime_options.pb.h"
+#include "shim/toml.h"
 
 namespace amphora::shim {
 namespace {
@@ -40,31 +37,30 @@ void take_runc(const std::string& bytes, RuntimeOptions& out) {
 
 /// A table of TOML: what containerd makes of a runtime's options in its own configuration, or a file.
 void take_toml(const std::string& text, RuntimeOptions& out) {
-  const toml::parse_result parsed = toml::parse(text);
+  const auto parsed = read_toml(text);
   if (!parsed) {
-    const auto& where = parsed.error().source().begin;
-    out.notes.push_back("runtime configuration is no TOML, line " + std::to_string(where.line) +
-                        ": " + std::string(parsed.error().description()) + ": ignored");
+    out.notes.push_back("runtime configuration is no TOML, " + parsed.error().what() + ": ignored");
     return;
   }
-  for (const auto& [key, value] : parsed.table()) {
-    const std::string_view name = key.str();
-    const bool is_systemd = name == "SystemdCgroup" || name == "systemd_cgroup";
-    if (is_systemd && value.is_boolean()) {
-      out.systemd_cgroup = *value.value<bool>();
-    } else if (name == "engine" && value.is_string()) {
-      out.engine = *value.value<std::string>();
-    } else if (is_systemd || name == "engine") {
-      out.notes.push_back("runtime option " + std::string(name) + " is not " +
+  for (const TomlEntry& entry : *parsed) {
+    const bool is_systemd = entry.key == "SystemdCgroup" || entry.key == "systemd_cgroup";
+    const bool* const boolean = std::get_if<bool>(&entry.value);
+    const std::string* const string = std::get_if<std::string>(&entry.value);
+    if (is_systemd && boolean != nullptr) {
+      out.systemd_cgroup = *boolean;
+    } else if (entry.key == "engine" && string != nullptr) {
+      out.engine = *string;
+    } else if (is_systemd || entry.key == "engine") {
+      out.notes.push_back("runtime option " + entry.key + " is not " +
                           (is_systemd ? "true or false" : "a string") + ": ignored");
     } else {
-      out.notes.push_back("runtime option " + std::string(name) +
+      out.notes.push_back("runtime option " + entry.key +
                           " is unknown: ignored; known ones: engine, SystemdCgroup");
     }
   }
 }
 
-void take_generic(const std::string& bytes, RuntimeOptions& out) {
+void take_generic(const std::string& bytes, ReadConfig read, RuntimeOptions& out) {
   runtimeoptions::v1::Options options;
   if (!options.ParseFromString(bytes)) {
     out.notes.push_back("runtime options cannot be decoded: ignored");
@@ -72,7 +68,7 @@ void take_generic(const std::string& bytes, RuntimeOptions& out) {
   }
   if (!options.config_body().empty()) return take_toml(options.config_body(), out);
   if (options.config_path().empty()) return;
-  const auto text = read_file_at(AT_FDCWD, options.config_path(), kMaxConfig);
+  const auto text = read(options.config_path());
   if (text) return take_toml(*text, out);
   out.notes.push_back("runtime configuration " + options.config_path() + ": " +
                       text.error().what() + ": ignored");
@@ -85,13 +81,17 @@ std::string type_name(const std::string& type_url) {
   return slash == std::string::npos ? type_url : type_url.substr(slash + 1);
 }
 
-RuntimeOptions parse_options(const proto::Any& any) {
+Result<std::string> read_config(const std::string& path) {
+  return read_file_at(AT_FDCWD, path, kMaxConfig);
+}
+
+RuntimeOptions parse_options(const proto::Any& any, ReadConfig read) {
   RuntimeOptions out;
   const std::string name = type_name(any.type_url());
   if (name == "containerd.runc.v1.Options") {
     take_runc(any.value(), out);
   } else if (name == "runtimeoptions.v1.Options") {
-    take_generic(any.value(), out);
+    take_generic(any.value(), read, out);
   } else if (!name.empty()) {
     out.notes.push_back("runtime options of type " + name + " are unknown: ignored");
   }

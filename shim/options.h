@@ -35,7 +35,11 @@ struct RuntimeOptions {
   std::vector<std::string> notes;  ///< what was ignored, for the log
 };
 
-RuntimeOptions parse_options(const proto::Any& any);
+/// Reads the file that options may name. Fuzzers give one that opens nothing.
+using ReadConfig = Result<std::string> (*)(const std::string& path);
+Result<std::string> read_config(const std::string& path);
+
+RuntimeOptions parse_options(const proto::Any& any, ReadConfig read = read_config);
 
 /// What a Checkpoint is asked: `path` from the request, the rest from its options, which may be absent. An
 /// unknown type is noted in `notes`; kInvalid for values that CRIU does not know, and without any path.

@@ -14,9 +14,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   flags.id = "web";
   flags.name_space = "default";
   flags.address = "unix:///run/containerd/containerd.sock";
-  const auto input = shim::parse_start_input(bytes, flags, "unix:///run/t.ttrpc");
+  const auto input =
+      shim::parse_start_input(bytes, flags, "unix:///run/t.ttrpc", fuzz::name_as_text);
   AMPHORA_CHECK(!input.socket_dir.empty());
-  AMPHORA_CHECK(input.options.notes.size() <= 2);
+  AMPHORA_CHECK(input.options.notes.size() <= size + 1);  // one a key of a table
   const std::string path = shim::socket_path(input, flags, shim::group_of({}, flags.id));
   AMPHORA_CHECK(path.size() == input.socket_dir.size() + 1 + 64);
   const std::string reply = shim::encode_reply(input, "unix://" + path);

@@ -35,6 +35,9 @@ inline std::vector<std::string> split(std::string_view text, char separator) {
   return parts;
 }
 
+/// Stands in for a file that the input names: its text is its name, and nothing is opened.
+inline Result<std::string> name_as_text(const std::string& path) { return path; }
+
 /// A refusal says what is wrong, is no mistake of ours, and does not grow with what was refused.
 template <class T>
 void check_error(const Result<T>& result, size_t input_size) {

@@ -32,7 +32,7 @@ void create(const std::string& bytes) {
   pb::CreateTaskRequest request;
   if (!decode(bytes, request)) return;
   static_cast<void>(oci::check_id(request.id()));
-  const auto options = shim::parse_options(request.options());
+  const auto options = shim::parse_options(request.options(), fuzz::name_as_text);
   AMPHORA_CHECK(options.notes.size() <= bytes.size() + 1);  // one a key of a table
   for (const auto& mount : request.rootfs()) {
     const auto parsed = shim::parse_mount_options({mount.options().begin(), mount.options().end()});

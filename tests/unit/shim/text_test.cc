@@ -10,6 +10,7 @@
 #include "shim/logger.h"
 #include "shim/options.h"
 #include "shim/status.h"
+#include "shim/toml.h"
 
 namespace amphora::shim {
 namespace {
@@ -71,6 +72,66 @@ TEST(Options, TablesOfContainerdsConfiguration) {
   EXPECT_THAT(parsed("colour = 1").notes, ElementsAre(HasSubstr("option colour is unknown")));
   EXPECT_THAT(parsed("engine = 1").notes, ElementsAre(HasSubstr("engine is not a string")));
   EXPECT_THAT(parsed("engine = ").notes, ElementsAre(HasSubstr("no TOML, line 1")));
+}
+
+/// As one line: each key with its string, its boolean, or nothing.
+std::string top_level(const std::string& text) {
+  const auto read = read_toml(text);
+  if (!read) return "error: " + read.error().what();
+  std::string out;
+  for (const TomlEntry& entry : *read) {
+    out += entry.key;
+    if (const auto* string = std::get_if<std::string>(&entry.value)) out += "='" + *string + "'";
+    if (const auto* boolean = std::get_if<bool>(&entry.value)) out += *boolean ? "=true" : "=false";
+    out += ' ';
+  }
+  return out;
+}
+
+TEST(Toml, TopLevel) {
+  EXPECT_EQ(top_level(""), "");
+  EXPECT_EQ(top_level("\xef\xbb\xbf# \xc3\xa4\r\n\r\na = true # yes\r\n b=\"x\""), "a=true b='x' ");
+  EXPECT_EQ(top_level("\"a b\" = 'c\\d'\n'e' . f = 1\ne.g = 2"), "a b='c\\d' e ");
+  EXPECT_EQ(top_level("s = \"\\t\\\"\\\\\\u00e4\\U0001F600\""),
+            "s='\t\"\\\xc3\xa4\xf0\x9f\x98\x80' ");
+  EXPECT_EQ(top_level("s = \"\"\"\na\"\"b \\\n  c\"\"\"\nt = '''\n\\d''''"),
+            "s='a\"\"b c' t='\\d'' ");
+  EXPECT_EQ(top_level("a = [1, 'x]', # ]\n [true], { b = \"}\", c.d = 2 } ,\n]\nd = {}"), "a d ");
+  EXPECT_EQ(top_level("n = -1_0\nf = 6.6e-3\nt = 1979-05-27 07:32:00Z\ni = +inf"), "n f t i ");
+  EXPECT_EQ(top_level("a = 1\n[x.y]\na = 2\n[[z]]\n[x . \"w\"]\nb = true"), "a x z ");
+}
+
+TEST(Toml, WhatIsNoneIsNamedByItsLine) {
+  for (const char* text : {"a",
+                           "a =",
+                           "a = yes",
+                           "a = 1 2 ]",
+                           "= 1",
+                           "a.= 1",
+                           "a = \"x",
+                           "a = \"x\ny\"",
+                           "a = \"\\q\"",
+                           "a = \"\\ud800\"",
+                           "a = \"\\U00110000\"",
+                           "a = [1",
+                           "a = [1 'x']",
+                           "a = { b }",
+                           "a = {b = 1,}",
+                           "[a",
+                           "[[a]",
+                           "[.a]",
+                           "[]",
+                           "a = true b",
+                           "a = true\na = false",
+                           "a = true\n[a]",
+                           "c\xd0\xbf = 3",
+                           "a = \x01",
+                           "a = 'x\x01'"}) {
+    EXPECT_THAT(top_level(text), testing::StartsWith("error: line ")) << text;
+  }
+  EXPECT_THAT(top_level("a = 1\n\nb ="), HasSubstr("line 3"));
+  EXPECT_THAT(top_level("a = " + std::string(10000, '[')), HasSubstr("nested too deeply"));
+  EXPECT_EQ(top_level("a = " + std::string(10, '[') + std::string(10, ']')), "a ");
 }
 
 TEST(Options, FileOfOptionsIsRead) {
