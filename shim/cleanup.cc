@@ -83,7 +83,13 @@ Result<void> remove_all(const Flags& flags, proto::DeleteResponse& response) {
   if (!flags.bundle.empty()) TRY(remove_pod_files(flags.bundle));  // a sandbox's
   // After an ordinary end the shim sees to its socket; one that was killed at its end cannot.
   const std::string address = small_file(flags.bundle + "/address");
-  if (address.starts_with("unix:///")) remove_dead_socket(address.substr(7));
+  if (address.starts_with("unix:///")) {
+    remove_dead_socket(address.substr(7));
+  } else {
+    // containerd 1.7 may remove the bundle beside us; one that is no pod's has its socket by its own name.
+    const StartInput input = parse_start_input({}, flags, nullptr);
+    remove_dead_socket(socket_path(input, flags, group_of({}, flags.id)));
+  }
   return {};
 }
 

@@ -41,8 +41,13 @@ shells() {
 }
 pythons() { python3 - $(sources '*.py') <<'PY'
 import ast, sys
+code = 0
 for path in sys.argv[1:]:
-    ast.parse(open(path, encoding="utf-8").read(), path)
+    names = [n.name for n in ast.parse(open(path, encoding="utf-8").read(), path).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+    for name in sorted({n for n in names if names.count(n) > 1}):  # the first of two tests would never run
+        print(f"{path}: {name} is defined twice")
+        code = 1
+sys.exit(code)
 PY
 }
 run_tidy() {

@@ -72,6 +72,20 @@ def test_the_delete_command_cleans_up_by_itself(lab):
     forget_fifos()
 
 
+def test_delete_finds_the_socket_without_the_bundles_help(lab):
+    """containerd 1.7 removes a bundle beside the `delete` that it calls for it when a shim dies in a Create."""
+    d = Direct(lab, KINDS_OF_STATE["native"])
+    os.kill(d.client.call("Connect", (1, d.id))[1][0], signal.SIGKILL)
+    d.client.close()
+    check(os.path.exists(d.path), "the dead shim's socket")
+    shutil.rmtree(d.bundle)
+    r = subprocess.run(["containerd-shim-amphora-v1", "-namespace", lab.namespace, "-address", L.SOCKET, "-publish-binary",
+                        "/bin/true", "-id", d.id, "-bundle", d.bundle, "delete"], env=lab.env, cwd="/", capture_output=True,
+                       timeout=10, check=False)
+    equal((r.returncode, r.stderr), (0, b""), "delete")
+    check(not os.path.exists(d.path), "the socket is left")
+
+
 def test_containers_outlive_containerd(lab):
     ids = [lab.detached(L.AMPHORA, image, *cmd) for image, cmd in KINDS]
     pids = [lab.pid(id) for id in ids]
@@ -162,7 +176,7 @@ def test_state_of_a_newer_version_is_refused_by_name(lab):
     d.close()
 
 
-def test_a_running_shim_survives_the_replacement_of_its_binary(lab):
+def test_a_pod_goes_on_after_the_replacement_of_its_binary(lab):
     """As an installation does it: a new file under the old name. Here one that runs nothing."""
     binary = L.LAB + "/prefix/bin/containerd-shim-amphora-v1"
     d = Direct(lab, KINDS_OF_STATE["native"])
