@@ -138,7 +138,8 @@ class Lab:
         self.before = None
         self.ready_images = set()
         self.env = dict(os.environ, PATH=BIN + ":" + os.environ["PATH"],
-                        CONTAINERD_ADDRESS=SOCKET, CONTAINERD_NAMESPACE=self.namespace)
+                        CONTAINERD_ADDRESS=SOCKET, CONTAINERD_NAMESPACE=self.namespace,
+                        CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS="1")  # ctr 2.4 warns of cgroup v1 on every stderr
         self.env.pop("XDG_RUNTIME_DIR", None)
 
     # ---- the daemon
