@@ -12,8 +12,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 
 #include "bootstrap.pb.h"
 #include "executor/base/path.h"
@@ -26,6 +28,8 @@ namespace {
 
 constexpr size_t kMaxInput = 10U << 20;
 constexpr int kLogLevelDebug = -4;
+constexpr int kDyingTries = 15;
+constexpr std::chrono::milliseconds kDyingPause{20};
 constexpr std::string_view kUnixScheme = "unix://";
 
 std::string without_scheme(std::string_view address) {
@@ -192,9 +196,18 @@ Result<UniqueFd> listen_or_find(const std::string& path) {
 
 void remove_dead_socket(const std::string& path) {
   const auto address = address_of(path);
-  if (!address || ::access(path.c_str(), F_OK) != 0) return;
-  const auto lock = lock_directory_of(path);
-  if (lock && !somebody_is_bound(*address)) ::unlink(path.c_str());
+  if (!address) return;
+  // A server that was killed lets go of its connections and of this socket one after the other, and a child that has
+  // not executed its program has both: on a busy machine we come between. One that lives costs us the wait, no more.
+  for (int tries = 0; tries < kDyingTries && ::access(path.c_str(), F_OK) == 0; ++tries) {
+    if (tries > 0) std::this_thread::sleep_for(kDyingPause);
+    const auto lock = lock_directory_of(path);
+    if (!lock) return;
+    if (!somebody_is_bound(*address)) {
+      ::unlink(path.c_str());
+      return;
+    }
+  }
 }
 
 bool retire_listener(const std::string& path, int listener, const std::function<void()>& close) {

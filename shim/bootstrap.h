@@ -40,7 +40,7 @@ std::string encode_reply(const StartInput& input, const std::string& address);
 /// nobody serves any more is replaced. Serialized among helpers by a lock on the directory.
 Result<UniqueFd> listen_or_find(const std::string& path);
 
-/// Removes `path` if nobody listens on it; for who finds a dead shim's leftovers.
+/// Removes `path` if nobody listens on it, or soon nobody does; for who finds a dead shim's leftovers.
 void remove_dead_socket(const std::string& path);
 
 /// For a shim that ends: if nobody is connecting to `listener` just now, closes it and removes its

@@ -14,7 +14,7 @@ from tests.support import events, inventory, load
 from tests.support import lab as L
 from tests.support.runner import check, equal, eventually
 
-LIVES = {load.NATIVE: (L.NATIVE, ["demo", "pause"], ["demo", "true"]), load.WASM: (L.WASM, ["/app.wasm", "daemon"], ["/app.wasm", "true"])}
+LIVES = {load.NATIVE: (L.NATIVE, ["demo", "pause"], ["demo", "true"]), load.WASM: (L.WASM, ["/app.wasm", "sleep", "1000"], ["/app.wasm", "true"])}
 
 
 def servers():
