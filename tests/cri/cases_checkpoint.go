@@ -39,9 +39,6 @@ func init() {
 		c.LogHas(20, "line 3")
 		path := t.Volume(nil) + "/checkpoint.tar"
 		err := t.runtime.CheckpointContainer(t.ctx, &rt.CheckpointContainerRequest{ContainerId: c.ID, Location: path})
-		if err != nil && t.Handler == ours && t.minor < 4 && strings.Contains(err.Error(), "stats-dump") {
-			t.Skip(byContainerd+"%s tells runc's shim only where it looks for what CRIU says", t.version)
-		}
 		t.Must(err, "checkpoint")
 		names := namesIn(t, path)
 		for _, want := range []string{"checkpoint/pages-1.img", "checkpoint/inventory.img", "config.dump", "spec.dump", "container.log"} {

@@ -66,7 +66,7 @@ func init() {
 		t.Equal(c.ExecSh("id -u; pwd; echo $WORD"), "1000\n/var\ngiven", "output")
 	})
 	both("exec", "what it leaves behind does not hold it up", func(t *T) {
-		t.NeedsV2("cannot be told how long to drain")
+		t.Needs(1, 7, "cannot be told how long to drain")
 		c := t.Pod().Sleeper()
 		begun := time.Now()
 		c.Try("sh", "-c", "sleep 100 & echo out")

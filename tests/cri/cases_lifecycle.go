@@ -204,9 +204,7 @@ func init() {
 		t.Equal(c.Log("stdout"), "from the pod\n", "output with other arguments")
 	})
 	both("container", "events are told", func(t *T) {
-		if t.major < 2 {
-			t.Skip("containerd %s has no such call", t.version)
-		}
+		t.Needs(1, 7, "has no such call")
 		// Everything that happened before is told, too, and containerd makes no pod while nobody listens.
 		events := make(chan *rt.ContainerEventResponse)
 		go t.runtime.GetContainerEvents(t.ctx, events, nil)

@@ -85,6 +85,7 @@ func init() {
 		t.Check(program.Size() < 4096, "it is the shim's own and no image's: %d bytes", program.Size())
 	}, byShim)
 	only("sandboxer", "users of such a pod", func(t *T) {
+		t.NeedsV2("has no sandboxer")
 		p := usersPod(t)
 		c, wasm := p.Sleeper(), p.Wasm("wasm")
 		t.Equal(strings.Fields(c.Exec("cat", "/proc/self/uid_map"))[1], mappedTo, "uid map")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Pods with a user namespace of their own (hostUsers: false), which containerd knows from 2.0 on.
+// Pods with a user namespace of their own (hostUsers: false), which containerd knows from 1.7 on.
 package main
 
 import (
@@ -24,7 +24,7 @@ func ownUsers(o *rt.NamespaceOption) {
 
 // usersPod runs a pod in a user namespace; what containerd refuses by itself is a skip.
 func usersPod(t *T) *Pod {
-	t.NeedsV2("user namespaces come with 2.0")
+	t.Needs(1, 7, "user namespaces come with 1.7")
 	p, err := t.TryPod(func(c *rt.PodSandboxConfig) { ownUsers(namespaces(c)) })
 	if err != nil && strings.Contains(err.Error(), "user namespaces") && strings.Contains(err.Error(), "support") {
 		t.Skip("%v", err)
@@ -49,6 +49,7 @@ func init() {
 		c.Exec("chown", "1000:1000", "/etc/new")
 	})
 	both("userns", "a volume keeps its owners", func(t *T) {
+		t.NeedsV2("maps no ids of volumes")
 		dir := t.Volume(map[string]string{"f": "text"})
 		t.Must(os.Chown(dir+"/f", 1000, 1000), "chown")
 		t.Must(os.Chmod(dir+"/f", 0o600), "chmod")
@@ -62,6 +63,7 @@ func init() {
 		t.Equal(info.Uid, 0, "owner outside")
 	})
 	both("userns", "stdout may be opened again", func(t *T) {
+		t.NeedsV2("leaves the pipes of such a container to root outside, under runc's shim, too")
 		for _, uid := range []int64{0, 1000} {
 			c := usersPod(t).Run("c", t.image("native"), []string{"sh", "-c", "echo by name > /dev/stdout; echo err > /dev/stderr"}, asUser(uid))
 			t.Equal(c.Ended(20).ExitCode, 0, fmt.Sprintf("exit code of uid %d", uid))

@@ -126,16 +126,21 @@ func (env *environment) config(defaultRuntime string) string {
       sandboxer = "shim"
 `, pause, cniDir, defaultRuntime) + env.dropIn()
 	}
+	drain := ""
+	if env.minor >= 7 {
+		drain = "drain_exec_sync_io_timeout = \"3s\""
+	}
 	return "version = 2\n" + head + fmt.Sprintf(`
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = %q
+  %s
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = %q
   [plugins."io.containerd.grpc.v1.cri".containerd]
     default_runtime_name = %q
-`, pause, cniDir, defaultRuntime) + env.dropIn()
+`, pause, drain, cniDir, defaultRuntime) + env.dropIn()
 }
 
 // dropInFile: what deploy/ has for the format of this containerd.

@@ -137,8 +137,10 @@ func (t *T) Eventually(seconds int, what string, condition func() (bool, string)
 func (t *T) Cleanup(f func()) { t.cleanups = append(t.cleanups, f) }
 
 // NeedsV2 skips where containerd is older than 2.0: why says what is missing there.
-func (t *T) NeedsV2(why string) {
-	if t.major < 2 {
+func (t *T) NeedsV2(why string) { t.Needs(2, 0, why) }
+
+func (t *T) Needs(major, minor int, why string) {
+	if t.major < major || (t.major == major && t.minor < minor) {
 		t.Skip("containerd %s: %s", t.version, why)
 	}
 }

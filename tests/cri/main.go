@@ -118,7 +118,8 @@ func runAll(env *environment, o *options) []*row {
 				fmt.Printf("%-4s %s %s under %s (%.1f s)%s\n", map[string]string{"passed": "ok", "failed": "FAIL", "skipped": "skip"}[result.word],
 					o.suite, r.name, column(handler), result.seconds, orNothing(": ", result.text))
 			}
-			if c.alone {
+			// 1.7 makes one snapshot for the users of all pods, and two that make it at once fail.
+			if c.alone || (c.area == "userns" && env.major < 2) {
 				alone = append(alone, job)
 				continue
 			}
