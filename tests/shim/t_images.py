@@ -4,9 +4,11 @@ is run, and where what is compiled of them is kept. What containerd 1.6 cannot u
 and run by annotation there."""
 
 import concurrent.futures
+import http.server
 import os
 import re
 import shutil
+import threading
 import time
 
 from tests.support import images, inventory
@@ -51,7 +53,9 @@ class Image:
         tar = f"{L.LAB}/{word}.tar"
         self.layers = images.write_wasm(tar, self.name, layers, **more)
         self.by_name = lab.containerd_version() >= (1, 7) and not more.get("artifact")
-        options = ["--all-platforms"] if more.get("platforms") else []
+        options = []
+        if more.get("platforms"):
+            options = ["--platform", more["platforms"][0]] if self.by_name else ["--all-platforms"]
         lab.ctr("images", "import", *options, *([] if self.by_name else ["--no-unpack"]), tar).ok()
         os.unlink(tar)
 
@@ -318,3 +322,62 @@ def test_cache_warm_of_an_image(lab):
     contains(L.command(["amphora", "cache", "warm", "--image", "amphora.test/nowhere:1"], env=env).err, "not found")
     contains(L.command([*warm, "--address", "/nowhere.sock", "two.wasm"], env=env).err, "connect to containerd at /nowhere.sock")
     contains(L.command([*warm, "--namespace", "other", "two.wasm"], env=env).err, "not found")
+
+
+def test_three_languages_in_each_kind_of_image(lab):
+    """C and Go as modules, Rust as a component: an ordinary layer, a layer of its own and an artifact answer alike."""
+    guests = {"C": guest("demo.wasm"), "Go": guest("demo-go.wasm"), "Rust": guest("command.wasm")}
+    for language, module in guests.items():
+        name = f"amphora.test/{language.lower()}-file:1"
+        layer = images.Layer().base()
+        layer.file("app.wasm", module)
+        tar = f"{L.LAB}/language.tar"
+        images.write_image(tar, name, layer, entrypoint=["/app.wasm"])
+        lab.ctr("images", "import", tar).ok()
+
+        def file(*words, options=(), **more):
+            return lab.run(L.AMPHORA, name, *words, options=list(options), **more)
+        kinds = {"file": file, "layer": Image(lab, [(COMPONENT_LAYER, module, "app.wasm")]).run,
+                 "artifact": Image(lab, [("application/wasm", module, "app.wasm")], artifact=True).run}
+        for kind, run in kinds.items():
+            what = f"{language}, {kind}"
+            equal(run("/app.wasm", "echo", "a", "b").ok().out, "a b\n", what)
+            equal(run("/app.wasm", "exit", "42").code, 42, what)
+            contains(run("/app.wasm", "env", options=["--env", "WORD=x y"]).ok().out, "WORD=x y\n", what)
+            equal(run("/app.wasm", "trap").code, {"C": 134, "Go": 2, "Rust": 134}[language], what)
+            volume = f"{L.LAB}/{lab.new_id('volume')}"
+            os.makedirs(volume)
+            mount = ["--mount", f"type=bind,src={volume},dst=/v,options=rbind:rw"]
+            run("/app.wasm", "write", "/v/note", "written", options=mount).ok()
+            equal(run("/app.wasm", "read", "/v/note", options=mount).ok().out.strip(), "written", what)
+            listed = set(run("/app.wasm", "ls", "/v", options=mount).ok().out.split())
+            equal(listed - {".", ".."}, {"note"}, what)
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    """Answers with the path that was asked for."""
+
+    def do_GET(self):
+        body = f"asked for {self.path}\n".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_an_http_client_and_a_server_as_layers(lab):
+    client = Image(lab, [(COMPONENT_LAYER, guest("command.wasm"), "client.wasm")], os_name="wasip2")
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_port}"
+        equal(client.run("/client.wasm", "get", address, "/a/path", options=["--net-host"]).ok().out, "asked for /a/path\n")
+        server.shutdown()
+    served = Image(lab, [(COMPONENT_LAYER, guest("http.wasm"), "http.wasm")], os_name="wasip2")
+    id = lab.new_id()
+    served.run("/http.wasm", options=["-d", "--net-host", "--annotation", "amphora.dev/engine.http-listen=127.0.0.1:18080"], id=id).ok()
+    eventually(lambda: client.run("/client.wasm", "get", "127.0.0.1:18080", "/hello", options=["--net-host"]).out.strip() != "", 10,
+               "the server that is a layer answers the client that is one")
+    lab.end(id, sig="SIGTERM")

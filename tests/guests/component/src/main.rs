@@ -26,6 +26,15 @@ fn connect(address: &str) -> std::io::Result<String> {
     Ok(text)
 }
 
+/// An HTTP client: the body of http://ADDRESS/PATH.
+fn get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+}
+
 /// Answers one client with what it said.
 fn serve(address: &str) -> std::io::Result<String> {
     let listener = TcpListener::bind(address)?;
@@ -104,6 +113,14 @@ fn run(words: &[String]) -> i32 {
                 n = std::hint::black_box(n.wrapping_add(1));
             }
         }
+        "daemon" => {
+            for n in 1.. {
+                println!("tick {n}");
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            }
+            0
+        }
+        "get" => told(get(word(2), word(3)), word(2)),
         "sleep" => {
             println!("sleeping");
             std::thread::sleep(std::time::Duration::from_secs(word(2).parse().unwrap_or(1)));
