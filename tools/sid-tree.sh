@@ -11,7 +11,7 @@ packages=containerd,runc,busybox-static,python3-minimal,libpython3-stdlib,iprout
 case "$set" in
   "") ;;
   cri) packages+=,containernetworking-plugins ;;
-  docker) packages=${packages%,systemd,dbus,criu,iptables},docker.io,docker-cli,iptables,ca-certificates ;;
+  docker) packages=${packages%,systemd,dbus,criu,iptables},docker.io,docker-cli,docker-compose,iptables,ca-certificates ;;
   *) die "sid-tree.sh knows no set '$set'" ;;
 esac
 key="sid-1 $packages"

@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.dont_write_bytecode = True
 
-from tests.peers import common, engine, engine_cases, engine_life  # noqa: E402
+from tests.peers import common, docker_images, engine, engine_cases, engine_life  # noqa: E402
 from tests.support import lab as L  # noqa: E402
 from tests.support.runner import Failed, eventually  # noqa: E402
 
@@ -22,8 +22,10 @@ RUNTIMES = {"amphora-command": {"path": L.LAB + "/prefix/bin/amphora"},
 
 
 class Daemon:
-    def __init__(self, *options):
-        self.root = f"{L.LAB}/docker"
+    address = "unix://" + SOCKET
+
+    def __init__(self, *options, containerd_store=False):
+        self.root = f"{L.LAB}/docker{'-store' if containerd_store else ''}"
         os.makedirs(self.root, exist_ok=True)
         if not os.path.ismount(self.root):
             L.command(["mount", "--bind", self.root, self.root]).ok()
@@ -31,7 +33,8 @@ class Daemon:
             json.dump({"runtimes": RUNTIMES, "data-root": self.root, "exec-root": "/run/docker-lab",
                        "hosts": ["unix://" + SOCKET], "pidfile": "/run/docker-lab.pid", "bridge": "none",
                        "iptables": False, "ip6tables": False, "cgroup-parent": "/amphora-docker",
-                       "storage-driver": "overlay2", "features": {"containerd-snapshotter": False}}, f)
+                       "storage-driver": "overlayfs" if containerd_store else "overlay2",
+                       "features": {"containerd-snapshotter": containerd_store}}, f)
         self.log = open(L.LAB + "/dockerd.log", "ab")
         env = dict(os.environ, PATH=L.LAB + "/prefix/bin:" + os.environ["PATH"])
         self.process = subprocess.Popen(["dockerd", "--config-file", "/run/daemon.json", *options],
@@ -149,6 +152,10 @@ def main():
         daemon = Daemon("--userns-remap", "remapped")
         runc.load_images()
         engine.compare(rows, USERNS, runc, ours, words)
+        daemon.stop()
+    if not words or any("image" in w for w in words):
+        daemon = Daemon(containerd_store=True)
+        docker_images.run(rows, daemon)
         daemon.stop()
     common.end_all()
     common.drop_cgroups(r"^(amphora-)?docker$")
