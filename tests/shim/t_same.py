@@ -16,7 +16,7 @@ FILES = ("status mountinfo cgroup limits oom_score_adj loginuid sessionid setgro
 
 
 # Paths that the default spec masks; how is the runtime's own affair, that they are is not.
-MASKED = re.compile(r"(/null|/) (/proc/(?:acpi|asound|kcore|keys|latency_stats|timer_list|timer_stats|sched_debug|scsi)|"
+MASKED = re.compile(r"(/null|/) (/proc/(?:acpi|asound|interrupts|kcore|keys|latency_stats|timer_list|timer_stats|sched_debug|scsi)|"
                     r"/sys/firmware|/sys/devices/\S+) (\S+) ")
 
 

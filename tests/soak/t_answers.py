@@ -189,7 +189,7 @@ def test_a_slow_hook(lab):
 
 
 def test_a_compile_of_ten_seconds(lab):
-    a_long_compile(lab, 10, 400)
+    a_long_compile(lab, 10, 800)
 
 
 def test_a_root_file_system_that_hangs(lab):
