@@ -95,6 +95,16 @@ Result<void> Api::read(const std::string& digest,
               "blob " + digest + " was changed: its bytes have the digest " + found);
 }
 
+Result<std::string> Api::head(const std::string& digest, size_t size) {
+  proto::ReadContentRequest request;
+  request.set_digest(digest);
+  request.set_size(static_cast<int64_t>(size));
+  TRY_ASSIGN(const auto reply,
+             ask<proto::ReadContentResponse>("/containerd.services.content.v1.Content/Read",
+                                             request.SerializeAsString()));
+  return reply.data();
+}
+
 Result<std::string> Api::document(const std::string& digest) {
   std::string out;
   TRY(read(digest, [&](std::string_view piece) -> Result<void> {

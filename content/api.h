@@ -32,6 +32,8 @@ class Api {
   /// The blob piece by piece; kInvalid at its end when it was not the digest's.
   Result<void> read(const std::string& digest,
                     const std::function<Result<void>(std::string_view)>& use);
+  /// Up to `size` bytes from its beginning, compared with nothing.
+  Result<std::string> head(const std::string& digest, size_t size);
   /// A small blob.
   Result<std::string> document(const std::string& digest);
   Result<void> set_label(const std::string& digest, const std::string& key,

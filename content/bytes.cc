@@ -12,11 +12,13 @@
 #include <memory>
 
 #include "executor/base/sys.h"
+#include "image/component.h"
 
 namespace amphora::content {
 namespace {
 
 constexpr size_t kPiece = size_t{1} << 18;
+constexpr size_t kHead = 64;
 constexpr uint64_t kMaxModule = uint64_t{512} << 20;  // as wasm/module.h has it
 
 /// Where uncompressed bytes go, up to the largest module there may be.
@@ -131,19 +133,38 @@ std::unique_ptr<Unpacker> unpacker_for(image::Packing packing, Output& out) {
   return std::make_unique<Plain>(out);
 }
 
-}  // namespace
-
-Result<UniqueFd> module_of(Api& api, const image::Descriptor& layer) {
+Result<UniqueFd> make_memory() {
   UniqueFd memory(sys::memfd_create("layer", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!memory) return fail_errno(errno, "make a memfd for the layer");
-  Output out(memory.get());
-  const auto unpacker = unpacker_for(image::packing_of(layer.media_type), out);
-  TRY(api.read(layer.digest, [&](std::string_view piece) { return unpacker->feed(piece); }));
-  if (!unpacker->is_whole())
-    return fail(Errc::kInvalid, "the layer " + layer.digest + " is cut off");
+  return memory;
+}
+
+Result<UniqueFd> sealed(UniqueFd memory) {
   const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
   if (::fcntl(memory.get(), F_ADD_SEALS, seals) != 0) return fail_errno(errno, "seal the layer");
   return memory;
+}
+
+}  // namespace
+
+Result<UniqueFd> module_of(Api& api, const image::Descriptor& layer) {
+  TRY_ASSIGN(UniqueFd memory, make_memory());
+  Output out(memory.get());
+  const auto unpacker = unpacker_for(image::packing_of(layer.media_type), out);
+  TRY(api.read(layer.digest, [&](std::string_view piece) { return unpacker->feed(piece); }));
+  if (!unpacker->is_whole()) {
+    return fail(Errc::kInvalid, "the layer " + layer.digest + " is cut off");
+  }
+  return sealed(std::move(memory));
+}
+
+Result<UniqueFd> head_of(Api& api, const image::Descriptor& layer) {
+  if (image::packing_of(layer.media_type) != image::Packing::kNone) return module_of(api, layer);
+  TRY_ASSIGN(const std::string head, api.head(layer.digest, kHead));
+  if (image::binary_of(head) == image::Binary::kOther) return module_of(api, layer);
+  TRY_ASSIGN(UniqueFd memory, make_memory());
+  TRY(write_all(memory.get(), head));
+  return sealed(std::move(memory));
 }
 
 }  // namespace amphora::content

@@ -10,4 +10,8 @@ namespace amphora::content {
 /// A sealed memfd with the module in the layer.
 Result<UniqueFd> module_of(Api& api, const image::Descriptor& layer);
 
+/// What its kind can be told from: the first bytes of a binary that is not compressed, which nobody has
+/// compared with the digest yet; else all of the module.
+Result<UniqueFd> head_of(Api& api, const image::Descriptor& layer);
+
 }  // namespace amphora::content

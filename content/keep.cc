@@ -103,10 +103,10 @@ Result<UniqueFd> Keeper::find(const std::string& digest) {
 Result<void> Keeper::hold(const std::string& digest) {
   const std::string label =
       "containerd.io/gc.ref.content.amphora-" + digest.substr(7, kShortDigest);
-  TRY_ASSIGN(const Api::Info layer, api_.info(layer_));
+  TRY_ASSIGN(const Api::Info layer, api_.info(layer_.digest));
   const auto held = layer.labels.find(label);
   if (held != layer.labels.end() && held->second == digest) return {};
-  return api_.set_label(layer_, label, digest);
+  return api_.set_label(layer_.digest, label, digest);
 }
 
 Result<void> Keeper::write(const std::string& key, const std::string& digest, int artifact) {

@@ -15,7 +15,8 @@ class Keeper {
  public:
   explicit Keeper(Api& api) : api_(api) {}
   /// Of the layer at hand.
-  void set_layer(std::string digest) { layer_ = std::move(digest); }
+  void set_layer(image::Descriptor layer) { layer_ = std::move(layer); }
+  const image::Descriptor& layer() const { return layer_; }
   /// The artifact with this digest ("sha256:..."), if this namespace has it: the store's own file on a
   /// read-only mount, so that all who map it share its pages, else a copy in memory.
   Result<UniqueFd> find(const std::string& digest);
@@ -27,7 +28,7 @@ class Keeper {
   Result<void> write(const std::string& key, const std::string& digest, int artifact);
 
   Api& api_;
-  std::string layer_;
+  image::Descriptor layer_;
   bool looked_ = false;
   UniqueFd blobs_;  ///< the store's directory of sha256 blobs; -1: not to be had
 };

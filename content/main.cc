@@ -31,12 +31,13 @@ struct Answer {
 Result<Answer> open_module(Api& api, Keeper& keeper, const std::vector<std::string>& words) {
   TRY_ASSIGN(const Layer layer, find_layer(api, {words[1], words[2], words[3]}));
   if (!layer.why_none.empty()) return Answer{pack({wasm::kNothing, layer.why_none}), UniqueFd()};
-  auto bytes = module_of(api, layer.descriptor);
+  auto bytes = head_of(api, layer.descriptor);
   if (!bytes) return std::unexpected(std::move(bytes).error().context("image " + layer.image));
-  keeper.set_layer(layer.descriptor.digest);
-  return Answer{
-      pack({wasm::kAnswered, layer.descriptor.digest, layer.descriptor.media_type, layer.image}),
-      std::move(*bytes)};
+  keeper.set_layer(layer.descriptor);
+  const bool plain = image::packing_of(layer.descriptor.media_type) == image::Packing::kNone;
+  return Answer{pack({wasm::kAnswered, layer.descriptor.digest,
+                      plain ? wasm::kPlain : wasm::kPacked, layer.image}),
+                std::move(*bytes)};
 }
 
 Answer found(UniqueFd file) {
@@ -46,6 +47,10 @@ Answer found(UniqueFd file) {
 Result<Answer> answer(Api& api, Keeper& keeper, const Received& request) {
   const std::vector<std::string> words = wasm::unpack(request.data);
   if (words.size() == 4 && words[0] == wasm::kOpen) return open_module(api, keeper, words);
+  if (words.size() == 1 && words[0] == wasm::kRead && !keeper.layer().digest.empty()) {
+    TRY_ASSIGN(UniqueFd module, module_of(api, keeper.layer()));
+    return found(std::move(module));
+  }
   if (words.size() == 2 && words[0] == wasm::kFind) {
     TRY_ASSIGN(UniqueFd file, keeper.find("sha256:" + words[1]));
     return found(std::move(file));

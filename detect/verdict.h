@@ -17,11 +17,15 @@ enum class Kind : uint8_t { kNative, kWasmModule, kWasmComponent, kWasmText };
 /// "native", "wasm-module", "wasm-component", "wasm-text".
 const char* to_string(Kind kind) noexcept;
 
-/// Where what is compiled from a module is kept beside the module itself, so that both go together. It
-/// vouches for nothing: who takes a file from there must know its digest.
+/// Where a module came from that is no file, and where what is compiled from it is kept beside it, so that
+/// both go together. For artifacts it vouches for nothing: who takes one must know its digest.
 class ArtifactStore {
  public:
   virtual ~ArtifactStore() = default;
+  /// SHA-256 of the module (64 digits); empty: not known before it is read.
+  virtual std::string module_digest() const = 0;
+  /// The module, which has that digest: a regular file that nobody changes any more.
+  virtual Result<UniqueFd> read_module() = 0;
   /// Letters and digits that tell stores apart.
   virtual std::string name() const = 0;
   /// The artifact with this SHA-256 digest (64 digits), opened read-only; -1: not there.
@@ -38,7 +42,8 @@ struct Verdict {
   std::string reason;    ///< in words, for state, log and `amphora detect`
   std::string why_not;  ///< native by default (binfmt_misc may know it): why not wasm, why not wat;
                         ///< added to the error when exec then fails. Empty for a sure verdict
-  UniqueFd module;      ///< wasm kinds: the file, regular, opened read-only
+  UniqueFd
+      module;  ///< wasm kinds: the file, regular, opened read-only; -1: artifacts->read_module()
   /// Of a module that is a layer of the image; else null.
   std::shared_ptr<ArtifactStore> artifacts = nullptr;
 };

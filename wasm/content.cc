@@ -83,13 +83,20 @@ Result<ContentSession::Found> ContentSession::open(const ImageQuery& query) {
   auto words = unpack(answer.data);
   Found found;
   if (words[0] == kAnswered && words.size() == 4 && answer.fds.size() == 1) {
-    found.module = std::move(answer.fds[0]);
+    found.head = std::move(answer.fds[0]);
     found.digest = std::move(words[1]);
+    if (words[2] == kPlain) module_digest_ = found.digest.substr(found.digest.find(':') + 1);
     found.image = std::move(words[3]);
   } else {
     found.why_none = words.size() > 1 ? std::move(words[1]) : "nothing is known of its image";
   }
   return found;
+}
+
+Result<UniqueFd> ContentSession::read_module() {
+  TRY_ASSIGN(Received answer, ask(pack({kRead}), -1));
+  if (answer.fds.size() == 1) return std::move(answer.fds[0]);
+  return fail(Errc::kInternal, "amphora-content sent no module");
 }
 
 UniqueFd ContentSession::find(const std::string& digest) {

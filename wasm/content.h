@@ -43,13 +43,15 @@ class ContentSession : public detect::ArtifactStore,
   ContentSession& operator=(const ContentSession&) = delete;
 
   struct Found {
-    UniqueFd module;  ///< a sealed memfd; -1: there is none
+    UniqueFd head;  ///< a sealed memfd with the module, or its first bytes; -1: there is none
     std::string why_none;
     std::string digest, image;  ///< of the layer; name of the image
   };
   Result<Found> open(const ImageQuery& query);
 
   std::string name() const override { return name_; }
+  std::string module_digest() const override { return module_digest_; }
+  Result<UniqueFd> read_module() override;
   UniqueFd find(const std::string& digest) override;
   Result<UniqueFd> keep(const std::string& key, const std::string& digest, int artifact) override;
 
@@ -65,7 +67,8 @@ class ContentSession : public detect::ArtifactStore,
   Process process_;
   UniqueFd socket_;
   const std::string name_;
-  std::mutex mutex_;  ///< one question at a time
+  std::string module_digest_;  ///< of a layer that is the module as it is
+  std::mutex mutex_;           ///< one question at a time
 };
 
 }  // namespace amphora::wasm

@@ -14,13 +14,17 @@ inline constexpr int kContentSocketFd = 3;
 
 /// Requests: the verb, then its fields. Answers begin with kAnswered, kNothing or kFailed.
 ///   open CONTAINER IMAGE ENTRYPOINT    one of the two names is empty
-///     kAnswered DIGEST MEDIATYPE IMAGE + the module's bytes; kNothing WHY
+///     kAnswered DIGEST kPlain|kPacked IMAGE + the module's first bytes, or all of them; kNothing WHY
+///     kPlain: the layer is the module as it is
+///   read                               all of it, compared with its digest
+///     kAnswered + the module
 ///   find DIGEST                        of an artifact, 64 hexadecimal digits
 ///     kAnswered + the file; kNothing
 ///   keep KEY DIGEST + the artifact
 ///     kAnswered + the file; kNothing WHY
 ///   kFailed CLASS TEXT                 to any of them; CLASS is Errc's number
-inline constexpr std::string_view kOpen = "open", kFind = "find", kKeep = "keep";
+inline constexpr std::string_view kOpen = "open", kRead = "read", kFind = "find", kKeep = "keep";
+inline constexpr std::string_view kPlain = "plain", kPacked = "packed";
 inline constexpr std::string_view kAnswered = "answered", kNothing = "nothing", kFailed = "failed";
 
 inline std::string pack(const std::vector<std::string_view>& fields) {

@@ -167,4 +167,17 @@ std::string to_hex(const Digest& digest) {
   return text;
 }
 
+Result<Digest> from_hex(std::string_view text) {
+  static constexpr std::string_view kDigits = "0123456789abcdef";
+  Digest digest{};
+  if (text.size() != 2 * digest.size() || text.find_first_not_of(kDigits) != text.npos) {
+    return fail(Errc::kInvalid, "\"" + std::string(text) + "\" is no SHA-256 digest");
+  }
+  for (size_t i = 0; i < digest.size(); ++i) {
+    digest[i] =
+        static_cast<uint8_t>(kDigits.find(text[2 * i]) << 4 | kDigits.find(text[2 * i + 1]));
+  }
+  return digest;
+}
+
 }  // namespace amphora::wasm

@@ -8,6 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
+
+#include "executor/base/error.h"
 
 namespace amphora::wasm {
 
@@ -32,5 +35,7 @@ class Sha256 {
 Digest sha256(const void* data, size_t size) noexcept;
 /// 64 lower-case digits.
 std::string to_hex(const Digest& digest);
+/// What to_hex has made.
+Result<Digest> from_hex(std::string_view text);
 
 }  // namespace amphora::wasm

@@ -46,6 +46,30 @@ std::string key_of(const Identity& identity, const wasm::Digest& module) {
   return wasm::to_hex(hash.finish());
 }
 
+/// A module that is read when it is wanted: not for a start that finds what was compiled from it.
+class Module {
+ public:
+  explicit Module(const detect::Verdict& verdict) : verdict_(verdict) {}
+  Result<wasm::Digest> digest() {
+    if (!verdict_.module && !read_ && !verdict_.artifacts->module_digest().empty()) {
+      return wasm::from_hex(verdict_.artifacts->module_digest());
+    }
+    TRY_ASSIGN(const int module, fd());
+    return wasm::digest_module(module);
+  }
+  Result<int> fd() {
+    if (verdict_.module) return verdict_.module.get();
+    if (!read_) {
+      TRY_ASSIGN(read_, verdict_.artifacts->read_module());
+    }
+    return read_.get();
+  }
+
+ private:
+  const detect::Verdict& verdict_;
+  UniqueFd read_;
+};
+
 bool wants_threads(const Error& error) {
   return error.code() == Errc::kUnsupported &&
          error.what().find(kWantsThreads) != std::string::npos;
@@ -93,15 +117,17 @@ Result<detect::Verdict> WasmExecutor::from_image(const wasm::Containerd& contain
                                                  const wasm::ImageQuery& query) {
   TRY_ASSIGN(auto session, wasm::ContentSession::start(content_, containerd));
   TRY_ASSIGN(auto found, session->open(query));
-  if (!found.module) {
+  if (!found.head) {
     detect::Verdict none;
     none.why_not = std::move(found.why_none);
     return none;
   }
   TRY_ASSIGN(
       detect::Verdict verdict,
-      detect::detect_layer(std::move(found.module), query.entrypoint,
+      detect::detect_layer(std::move(found.head), query.entrypoint,
                            "layer " + found.digest + " of image " + found.image, wat_check()));
+  // Perhaps no more than the first bytes: whoever wants the module reads it then.
+  verdict.module.reset();
   verdict.artifacts = std::move(session);
   return verdict;
 }
@@ -156,9 +182,9 @@ Result<Identity> WasmExecutor::identity(const std::string& engine,
 Result<UniqueFd> WasmExecutor::artifact(const ExecContext& context,
                                         const wasm::GuestOptions& options, const Identity& identity,
                                         const detect::Verdict& verdict) {
-  const int module = verdict.module.get();
+  Module module(verdict);
   if (options.use_cache) {
-    TRY_ASSIGN(const wasm::Digest digest, wasm::digest_module(module));
+    TRY_ASSIGN(const wasm::Digest digest, module.digest());
     const std::string key = key_of(identity, digest);
     if (UniqueFd found = cache().find(key, verdict.artifacts.get())) return found;
     // Asked before, so that such a module does not start a compiler each time that will not take it.
@@ -166,7 +192,8 @@ Result<UniqueFd> WasmExecutor::artifact(const ExecContext& context,
       return fail(Errc::kUnsupported, refused);
     }
   }
-  TRY_ASSIGN(const wasm::FrozenModule frozen, wasm::freeze_module(module));
+  TRY_ASSIGN(const int bytes, module.fd());
+  TRY_ASSIGN(const wasm::FrozenModule frozen, wasm::freeze_module(bytes));
   const auto compile = [&] {
     wasm::CompileRequest request;
     request.engine = identity.engine;

@@ -47,5 +47,15 @@ TEST_P(Sha256Test, PiecesMakeTheSameDigestAsTheWhole) {
   }
 }
 
+TEST(Sha256, DigestsComeBackFromTheirDigits) {
+  const Digest digest = sha256("abc", 3);
+  const auto back = from_hex(to_hex(digest));
+  ASSERT_TRUE(back.has_value());
+  EXPECT_EQ(*back, digest);
+  EXPECT_FALSE(from_hex("").has_value());
+  EXPECT_FALSE(from_hex(to_hex(digest).substr(1)).has_value());
+  EXPECT_FALSE(from_hex(std::string(64, 'G')).has_value());
+}
+
 }  // namespace
 }  // namespace amphora::wasm
