@@ -3,10 +3,12 @@
 // on the socket it was given, until that is closed. Started for containers whose entrypoint is in none of their files.
 #include <signal.h>
 
+#include <algorithm>
 #include <exception>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <google/protobuf/stubs/logging.h>
@@ -28,8 +30,19 @@ struct Answer {
   UniqueFd fd;
 };
 
+std::vector<std::string> words_of(std::string_view text) {
+  std::vector<std::string> out;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(' '), text.size());
+    if (end > 0) out.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out;
+}
+
 Result<Answer> open_module(Api& api, Keeper& keeper, const std::vector<std::string>& words) {
-  TRY_ASSIGN(const Layer layer, find_layer(api, {words[1], words[2], words[3]}));
+  TRY_ASSIGN(const Layer layer,
+             find_layer(api, {words[1], words[2], words[3], words_of(words[4])}));
   if (!layer.why_none.empty()) return Answer{pack({wasm::kNothing, layer.why_none}), UniqueFd()};
   auto bytes = head_of(api, layer.descriptor);
   if (!bytes) return std::unexpected(std::move(bytes).error().context("image " + layer.image));
@@ -46,7 +59,7 @@ Answer found(UniqueFd file) {
 
 Result<Answer> answer(Api& api, Keeper& keeper, const Received& request) {
   const std::vector<std::string> words = wasm::unpack(request.data);
-  if (words.size() == 4 && words[0] == wasm::kOpen) return open_module(api, keeper, words);
+  if (words.size() == 5 && words[0] == wasm::kOpen) return open_module(api, keeper, words);
   if (words.size() == 1 && words[0] == wasm::kRead && !keeper.layer().digest.empty()) {
     TRY_ASSIGN(UniqueFd module, module_of(api, keeper.layer()));
     return found(std::move(module));

@@ -29,16 +29,18 @@ std::vector<Descriptor> by_preference(std::vector<Descriptor> entries) {
   return entries;
 }
 
-std::vector<Descriptor> wasm_layers(const image::Manifest& manifest) {
+std::vector<Descriptor> wasm_layers(const image::Manifest& manifest,
+                                    const std::vector<std::string>& more) {
   std::vector<Descriptor> out;
-  std::ranges::copy_if(manifest.layers, std::back_inserter(out), [](const Descriptor& layer) {
-    return image::is_wasm_layer(layer.media_type);
+  std::ranges::copy_if(manifest.layers, std::back_inserter(out), [&](const Descriptor& layer) {
+    return image::is_wasm_layer(layer.media_type, more);
   });
   return out;
 }
 
 /// The wasm layers of the first manifest that has some; what is not in the store is for others.
-Result<std::vector<Descriptor>> layers_of(Api& api, const Descriptor& target, unsigned depth) {
+Result<std::vector<Descriptor>> layers_of(Api& api, const Descriptor& target,
+                                          const std::vector<std::string>& more, unsigned depth) {
   auto text = api.document(target.digest);
   if (!text) {
     const bool absent = depth > 0 && text.error().code() == Errc::kNotFound;
@@ -47,12 +49,12 @@ Result<std::vector<Descriptor>> layers_of(Api& api, const Descriptor& target, un
   }
   if (!image::is_index(target.media_type)) {
     TRY_ASSIGN(const image::Manifest manifest, image::parse_manifest(*text));
-    return wasm_layers(manifest);
+    return wasm_layers(manifest, more);
   }
   if (depth == kMaxNested) return std::vector<Descriptor>();
   TRY_ASSIGN(auto entries, image::parse_index(*text));
   for (const Descriptor& entry : by_preference(std::move(entries))) {
-    TRY_ASSIGN(auto layers, layers_of(api, entry, depth + 1));
+    TRY_ASSIGN(auto layers, layers_of(api, entry, more, depth + 1));
     if (!layers.empty()) return layers;
   }
   return std::vector<Descriptor>();
@@ -103,7 +105,7 @@ Result<Layer> find_layer(Api& api, const Wanted& wanted) {
   };
   auto target = api.target_of(out.image);
   if (!target) return failed(std::move(target).error());
-  auto layers = layers_of(api, *target, 0);
+  auto layers = layers_of(api, *target, wanted.layer_types, 0);
   if (!layers) return failed(std::move(layers).error());
   if (layers->empty()) {
     out.why_none = "image " + out.image + " has no wasm layer";

@@ -12,9 +12,10 @@
 namespace amphora::content {
 
 struct Wanted {
-  std::string container;   ///< whose image is looked up; empty: `image` it is
-  std::string image;       ///< also for a container that was made from no image
-  std::string entrypoint;  ///< args[0]
+  std::string container;                      ///< whose image is looked up; empty: `image` it is
+  std::string image;                          ///< also for a container that was made from no image
+  std::string entrypoint;                     ///< args[0]
+  std::vector<std::string> layer_types = {};  ///< an engine's own
 };
 
 struct Layer {

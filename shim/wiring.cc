@@ -23,9 +23,16 @@ std::unique_ptr<Runtime> make_runtime(Store store, setup::Host host, const std::
   if (!containerd.address.empty()) {
     from_image = [wasm = wasm.get(), containerd](const std::string& id, const oci::Spec& spec,
                                                  const std::string& name) {
-      const auto image = spec.annotations.find(std::string(wasm::kImageAnnotation));
-      return wasm->from_image(containerd,
-                              {id, image == spec.annotations.end() ? "" : image->second, name});
+      const auto word = [&](std::string_view key) {
+        const auto found = spec.annotations.find(std::string(key));
+        return found == spec.annotations.end() ? std::string() : found->second;
+      };
+      wasm::ImageQuery query;
+      query.container = id;
+      query.image = word(wasm::kImageAnnotation);
+      query.entrypoint = name;
+      query.engine = word(detect::kEngineAnnotation);
+      return wasm->from_image(containerd, query);
     };
   }
   executors.push_back(std::move(wasm));

@@ -25,6 +25,7 @@ struct Identity {
   uint64_t cache_key;
   char engine[32];
   char version[32];
+  char layer_types[320];  ///< of images, beside those that mean WebAssembly to all; blanks between
 };
 
 }  // namespace amphora::wasm

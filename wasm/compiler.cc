@@ -305,6 +305,7 @@ Result<Identity> Compiler::identify(const std::string& engine,
   }
   identity.engine[sizeof identity.engine - 1] = '\0';
   identity.version[sizeof identity.version - 1] = '\0';
+  identity.layer_types[sizeof identity.layer_types - 1] = '\0';
   return identity;
 }
 

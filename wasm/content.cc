@@ -78,8 +78,9 @@ Result<Received> ContentSession::ask(const std::string& message, int fd) {
 }
 
 Result<ContentSession::Found> ContentSession::open(const ImageQuery& query) {
-  TRY_ASSIGN(Received answer,
-             ask(pack({kOpen, query.container, query.image, query.entrypoint}), -1));
+  TRY_ASSIGN(
+      Received answer,
+      ask(pack({kOpen, query.container, query.image, query.entrypoint, query.layer_types}), -1));
   auto words = unpack(answer.data);
   Found found;
   if (words[0] == kAnswered && words.size() == 4 && answer.fds.size() == 1) {

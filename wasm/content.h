@@ -27,9 +27,11 @@ struct Containerd {
 
 /// What is looked for.
 struct ImageQuery {
-  std::string container;   ///< whose image; empty: `image`
-  std::string image;       ///< also for a container that was made from none
-  std::string entrypoint;  ///< args[0]
+  std::string container;         ///< whose image; empty: `image`
+  std::string image;             ///< also for a container that was made from none
+  std::string entrypoint;        ///< args[0]
+  std::string engine = {};       ///< that will run it, if somebody chose
+  std::string layer_types = {};  ///< that it declares; blanks between
 };
 
 class ContentSession : public detect::ArtifactStore,

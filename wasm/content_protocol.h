@@ -13,7 +13,7 @@ namespace amphora::wasm {
 inline constexpr int kContentSocketFd = 3;
 
 /// Requests: the verb, then its fields. Answers begin with kAnswered, kNothing or kFailed.
-///   open CONTAINER IMAGE ENTRYPOINT    one of the two names is empty
+///   open CONTAINER IMAGE ENTRYPOINT TYPES    one of the two names may be empty; TYPES: an engine's own
 ///     kAnswered DIGEST kPlain|kPacked IMAGE + the module's first bytes, or all of them; kNothing WHY
 ///     kPlain: the layer is the module as it is
 ///   read                               all of it, compared with its digest

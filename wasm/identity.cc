@@ -70,6 +70,7 @@ bool unpack_identity(std::string_view note, std::string_view basis, Identity* id
   if (identity->size != sizeof *identity) return false;
   identity->engine[sizeof identity->engine - 1] = '\0';
   identity->version[sizeof identity->version - 1] = '\0';
+  identity->layer_types[sizeof identity->layer_types - 1] = '\0';
   return true;
 }
 

@@ -118,6 +118,16 @@ Result<detect::Verdict> WasmExecutor::from_image(const wasm::Containerd& contain
   TRY_ASSIGN(auto session, wasm::ContentSession::start(content_, containerd));
   TRY_ASSIGN(auto found, session->open(query));
   if (!found.head) {
+    // Perhaps the engine knows more types of layers than everybody.
+    const std::string chosen = query.engine.empty() ? options_.engine : query.engine;
+    const auto identity = this->identity(engine_or_default(chosen), {});
+    if (identity && identity->layer_types[0] != '\0') {
+      wasm::ImageQuery again = query;
+      again.layer_types = identity->layer_types;
+      TRY_ASSIGN(found, session->open(again));
+    }
+  }
+  if (!found.head) {
     detect::Verdict none;
     none.why_not = std::move(found.why_none);
     return none;

@@ -20,7 +20,7 @@ static const amphora_engine* wasmtime;
 
 /* What an image's layers may be, beside what every engine takes. */
 static const char* const* layer_types(void) {
-  static const char* const types[] = {"application/vnd.example.app.v1+wasm", NULL};
+  static const char* const types[] = {"application/vnd.example.app.v1", NULL};
   return types;
 }
 

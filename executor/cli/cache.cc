@@ -153,7 +153,7 @@ Result<int> warm_image(WasmExecutor& wasm, const CacheOptions& options, Argument
   const char* const any[] = {"/"};
   for (const char* const name : names.empty() ? Arguments(any) : names) {
     TRY_ASSIGN(const detect::Verdict verdict,
-               wasm.from_image(containerd, {"", options.image, name}));
+               wasm.from_image(containerd, {"", options.image, name, options.engine}));
     if (verdict.kind == detect::Kind::kNative) return fail(Errc::kNotFound, verdict.why_not);
     TRY(wasm.warm(options.engine, verdict));
   }

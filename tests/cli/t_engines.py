@@ -2,6 +2,7 @@
 """Containers on an engine that the annotation names: the same program, the same observable result,
 whichever engine runs it (docs/engines.md). What only the interface shows is in tests/unit/engine."""
 
+from tests.support import images
 from tests.support import lab as L
 from tests.support.command import Cli
 from tests.support.runner import Skip, check, contains, equal, eventually
@@ -103,6 +104,20 @@ def test_the_documented_table_is_what_the_engines_say(lab):
     equal((r.code, r.out), (0, ""), r.err)
 
 
+def check_declared_layers(lab):
+    """A layer type that means nothing to anybody but the example engine, which declares it."""
+    name, tar, root = "amphora.test/declared:1", f"{L.LAB}/declared.tar", f"{L.LAB}/declared-root"
+    with open(L.GUESTS + "/demo.wasm", "rb") as f:
+        images.write_wasm(tar, name, [("application/vnd.example.app.v1", f.read(), "app.wasm")])
+    lab.ctr("images", "import", "--no-unpack", tar).ok()
+    os.makedirs(root)
+    options = ["--rootfs", "--annotation", "amphora.dev/image=" + name]
+    r = lab.run(L.AMPHORA, root, "/app.wasm", "echo", "declared", options=[*options, "--annotation", "amphora.dev/engine=example"])
+    equal((r.code, r.out), (0, "declared\n"), f"{r!r}")
+    r = lab.run(L.AMPHORA, root, "/app.wasm", "echo", "declared", options=options)
+    check(r.code != 0 and "no such file" in r.err, f"an engine that did not declare it: {r!r}")
+
+
 def test_an_engine_built_out_of_tree_against_the_installed_header(lab):
     prefix = "/mnt/lab/prefix"
     if not os.path.exists("/usr/bin/cc"):
@@ -120,6 +135,7 @@ def test_an_engine_built_out_of_tree_against_the_installed_header(lab):
         equal(amphora.run("/app.wasm", "exit", "42", change=annotated("example")).code, 42)
         r = amphora.run("/app.wasm", "trap", change=annotated("example"))
         equal(r.code, 134, f"{r!r}")
+        check_declared_layers(lab)
     finally:
         for path in made:
             if os.path.exists(path):

@@ -35,6 +35,21 @@ bool wait_for_go() noexcept {
   return n == 1;
 }
 
+/// As many as there is room for, each whole.
+void list_layer_types(const amphora_engine& engine, char* out, size_t capacity) noexcept {
+  if (engine.layer_types == nullptr) return;
+  size_t used = 0;
+  for (const char* const* type = engine.layer_types(); type != nullptr && *type != nullptr;
+       ++type) {
+    const size_t size = std::strlen(*type);
+    if (size == 0 || std::strchr(*type, ' ') != nullptr) continue;
+    if (used + size + 2 > capacity) return;
+    if (used > 0) out[used++] = ' ';
+    std::memcpy(out + used, *type, size + 1);
+    used += size;
+  }
+}
+
 int identify(const amphora_engine& engine, const amphora_config& config) noexcept {
   Identity identity{};
   identity.size = sizeof identity;
@@ -42,6 +57,7 @@ int identify(const amphora_engine& engine, const amphora_config& config) noexcep
   identity.cache_key = engine.cache_key != nullptr ? engine.cache_key(&config) : 0;
   std::snprintf(identity.engine, sizeof identity.engine, "%s", engine.name);
   std::snprintf(identity.version, sizeof identity.version, "%s", engine.version);
+  list_layer_types(engine, identity.layer_types, sizeof identity.layer_types);
   return ::write(kOutputFd, &identity, sizeof identity) == sizeof identity
              ? AMPHORA_OK
              : say(kCompileBroken, "cannot write the engine's identity");
