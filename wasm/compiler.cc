@@ -178,6 +178,7 @@ Errc class_of(int code) {
   switch (code) {
     case AMPHORA_ERR_INVALID:
     case AMPHORA_ERR_NOT_FOUND:
+    case AMPHORA_ERR_OPTION:
       return Errc::kInvalid;
     case AMPHORA_ERR_UNSUPPORTED:
     case AMPHORA_ERR_THREADS:
@@ -190,7 +191,7 @@ Errc class_of(int code) {
 }
 
 /// Why there is no artifact, for the cases that are the same for all tasks.
-Error why(const Ended& ended, const std::string& doing, int timeout_seconds) {
+EngineError why(const Ended& ended, const std::string& doing, int timeout_seconds) {
   if (ended.timed_out || ended.status.signal() == SIGXCPU) {
     return Error(Errc::kSystem, doing + " takes longer than " + std::to_string(timeout_seconds) +
                                     " seconds (AMPHORA_COMPILE_TIMEOUT)");
@@ -205,8 +206,10 @@ Error why(const Ended& ended, const std::string& doing, int timeout_seconds) {
     if (!ended.text.empty()) text += ": " + ended.text;
     return Error(Errc::kSystem, std::move(text));
   }
-  return Error(class_of(ended.status.code()),
-               doing + ": " + (ended.text.empty() ? "failed without a word" : ended.text));
+  const int code = ended.status.code();
+  return {Error(class_of(code),
+                doing + ": " + (ended.text.empty() ? "failed without a word" : ended.text)),
+          code == kCompileBroken ? 0 : code};
 }
 
 /// An allocation that the limit denied: Rust aborts with these words, C++ with a bad_alloc.
@@ -228,7 +231,7 @@ CompileLimits CompileLimits::from_environment() {
   return limits;
 }
 
-Result<UniqueFd> Compiler::compile(const CompileRequest& request) {
+EngineResult<UniqueFd> Compiler::compile(const CompileRequest& request) {
   const bool too_small = request.memory_limit && *request.memory_limit < limits_.floor;
   const bool beside =
       !request.always_inside && limits_.floor > 0 && (too_small || request.little_cpu);
@@ -287,8 +290,8 @@ Result<void> Compiler::check(const std::string& engine, int module) {
   return std::unexpected(why(ended, "checking the text", kCheckSeconds));
 }
 
-Result<Identity> Compiler::identify(const std::string& engine,
-                                    std::span<const std::string> options) {
+EngineResult<Identity> Compiler::identify(const std::string& engine,
+                                          std::span<const std::string> options) {
   TRY_ASSIGN(const UniqueFd nothing, open_at(AT_FDCWD, "/dev/null", O_RDONLY));
   Job job;
   job.args = arguments("--identify", program_, engine, options);

@@ -46,16 +46,29 @@ struct CompileRequest {
   bool always_inside = false;            ///< whatever the floor says
 };
 
+/// A failure of the compile process, and what the engine's function returned.
+class EngineError : public Error {
+ public:
+  EngineError(Error&& error, int result = 0) : Error(std::move(error)), result_(result) {}
+  /// AMPHORA_ERR_*; 0 when it was not the engine that failed.
+  int result() const noexcept { return result_; }
+
+ private:
+  int result_;
+};
+template <class T>
+using EngineResult = std::expected<T, EngineError>;
+
 class Compiler {
  public:
   Compiler(HostProgram& program, CompileLimits limits) : program_(program), limits_(limits) {}
 
   /// The artifact in a sealed memfd.
-  Result<UniqueFd> compile(const CompileRequest& request);
+  EngineResult<UniqueFd> compile(const CompileRequest& request);
   /// Whether the file is valid WebAssembly text or binary; the error is the parser's line.
   Result<void> check(const std::string& engine, int module);
   /// What artifacts of this engine with these options depend on.
-  Result<Identity> identify(const std::string& engine, std::span<const std::string> options);
+  EngineResult<Identity> identify(const std::string& engine, std::span<const std::string> options);
 
   const CompileLimits& limits() const noexcept { return limits_; }
   HostProgram& program() noexcept { return program_; }

@@ -19,8 +19,6 @@ using wasm::Identity;
 /// Who runs what nobody chose an engine for, and who runs what it cannot: docs/engines.md.
 constexpr std::string_view kDefaultEngine = "wasmtime";
 constexpr std::string_view kThreadsEngine = "wamr";
-/// Of the compiler's message about AMPHORA_ERR_THREADS.
-constexpr std::string_view kWantsThreads = "wasi-threads";
 
 /// Half a CPU or less: compiling a few megabytes would take minutes.
 bool has_little_cpu(const oci::Spec& spec) {
@@ -70,9 +68,19 @@ class Module {
   UniqueFd read_;
 };
 
-bool wants_threads(const Error& error) {
-  return error.code() == Errc::kUnsupported &&
-         error.what().find(kWantsThreads) != std::string::npos;
+wasm::CompileRequest request_of(const ExecContext& context, const wasm::GuestOptions& options,
+                                const Identity& identity, const detect::Verdict& verdict,
+                                int module) {
+  wasm::CompileRequest request;
+  request.engine = identity.engine;
+  request.options = options.engine_options;
+  request.module = module;
+  request.name = verdict.path;
+  request.cgroup = context.cgroup;
+  request.memory_limit = memory_limit(context.spec);
+  request.little_cpu = has_little_cpu(context.spec);
+  request.always_inside = options.always_inside;
+  return request;
 }
 
 std::string threads_note(const std::string& key) { return "threads-" + key.substr(0, 32); }
@@ -177,7 +185,7 @@ Result<Identity> WasmExecutor::identity(const std::string& engine,
   Identity identity{};
   if (!unpack_identity(cache().note(note), basis, &identity)) {
     auto asked = compiler_.identify(engine, choice.engine_options);
-    if (!asked && asked.error().what().find("unknown option") != std::string::npos) {
+    if (!asked && asked.error().result() == AMPHORA_ERR_OPTION) {
       return fail(Errc::kInvalid,
                   asked.error().what() + "; for every engine: " + std::string(wasm::kHostOptions));
     }
@@ -189,41 +197,43 @@ Result<Identity> WasmExecutor::identity(const std::string& engine,
   return identity;
 }
 
-Result<UniqueFd> WasmExecutor::artifact(const ExecContext& context,
-                                        const wasm::GuestOptions& options, const Identity& identity,
-                                        const detect::Verdict& verdict) {
+Result<WasmExecutor::Artifact> WasmExecutor::artifact(const ExecContext& context,
+                                                      const wasm::GuestOptions& options,
+                                                      const Identity& identity,
+                                                      const detect::Verdict& verdict) {
   Module module(verdict);
   if (options.use_cache) {
     TRY_ASSIGN(const wasm::Digest digest, module.digest());
     const std::string key = key_of(identity, digest);
-    if (UniqueFd found = cache().find(key, verdict.artifacts.get())) return found;
+    if (UniqueFd found = cache().find(key, verdict.artifacts.get())) {
+      return Artifact{std::move(found), {}};
+    }
     // Asked before, so that such a module does not start a compiler each time that will not take it.
-    if (const std::string refused = cache().note(threads_note(key)); !refused.empty()) {
-      return fail(Errc::kUnsupported, refused);
+    if (std::string refused = cache().note(threads_note(key)); !refused.empty()) {
+      return Artifact{{}, std::move(refused)};
     }
   }
   TRY_ASSIGN(const int bytes, module.fd());
   TRY_ASSIGN(const wasm::FrozenModule frozen, wasm::freeze_module(bytes));
-  const auto compile = [&] {
-    wasm::CompileRequest request;
-    request.engine = identity.engine;
-    request.options = options.engine_options;
-    request.module = frozen.fd.get();
-    request.name = verdict.path;
-    request.cgroup = context.cgroup;
-    request.memory_limit = memory_limit(context.spec);
-    request.little_cpu = has_little_cpu(context.spec);
-    request.always_inside = options.always_inside;
-    return compiler_.compile(request);
+  const std::string key = options.use_cache ? key_of(identity, frozen.digest) : "";
+  std::string wants_threads;
+  const auto compile = [&]() -> Result<UniqueFd> {
+    auto made = compiler_.compile(request_of(context, options, identity, verdict, frozen.fd.get()));
+    if (made) return std::move(*made);
+    if (made.error().result() == AMPHORA_ERR_THREADS) {
+      wants_threads = made.error().what();
+      // Now, for whoever waits for the same module.
+      if (options.use_cache) cache().set_note(threads_note(key), wants_threads);
+    }
+    return std::unexpected(std::move(made).error());
   };
-  if (!options.use_cache) return compile();
-  const std::string key = key_of(identity, frozen.digest);
-  auto made =
-      cache().get(key, compile, label_of(identity, options, verdict), verdict.artifacts.get());
-  if (!made && wants_threads(made.error())) {
-    cache().set_note(threads_note(key), made.error().what());
-  }
-  return made;
+  auto made = !options.use_cache ? compile()
+                                 : cache().get(key, compile, label_of(identity, options, verdict),
+                                               verdict.artifacts.get());
+  if (made) return Artifact{std::move(*made), {}};
+  if (wants_threads.empty() && options.use_cache) wants_threads = cache().note(threads_note(key));
+  if (!wants_threads.empty()) return Artifact{{}, std::move(wants_threads)};
+  return std::unexpected(std::move(made).error());
 }
 
 bool WasmExecutor::is_installed(const std::string& engine) {
@@ -237,7 +247,7 @@ Result<WasmExecutor::Ready> WasmExecutor::prepare_on(const std::string& engine,
   zygote(engine).begin();
   TRY_ASSIGN(const Identity identity, this->identity(engine, options));
   TRY(check_kind(identity, verdict));
-  TRY_ASSIGN(UniqueFd artifact, this->artifact(context, options, identity, verdict));
+  TRY_ASSIGN(Artifact artifact, this->artifact(context, options, identity, verdict));
   return Ready{engine, std::move(artifact)};
 }
 
@@ -247,14 +257,21 @@ Result<WasmExecutor::Ready> WasmExecutor::prepare(const ExecContext& context,
                                                   const detect::Verdict& verdict) {
   const std::string& chosen = options.engine.empty() ? options_.engine : options.engine;
   const std::string engine = engine_or_default(chosen);
-  auto ready = prepare_on(engine, context, options, verdict);
-  if (ready || engine != kDefaultEngine || !wants_threads(ready.error())) return ready;
+  TRY_ASSIGN(Ready ready, prepare_on(engine, context, options, verdict));
+  std::string why = ready.artifact.wants_threads;
+  if (why.empty()) return ready;
   const std::string other(kThreadsEngine);
-  if (chosen.empty() && is_installed(other)) return prepare_on(other, context, options, verdict);
-  return fail(Errc::kUnsupported,
-              ready.error().what() + "; engine " + other +
-                  (chosen.empty() ? " has them and is not installed"
-                                  : " has them (annotation amphora.dev/engine: " + other + ")"));
+  if (engine == other) return fail(Errc::kUnsupported, why);
+  if (!chosen.empty()) {
+    why += "; engine " + other + " has them (annotation amphora.dev/engine: " + other + ")";
+  } else if (!is_installed(other)) {
+    why += "; engine " + other + " has them and is not installed";
+  } else {
+    TRY_ASSIGN(ready, prepare_on(other, context, options, verdict));
+    why = ready.artifact.wants_threads;
+    if (why.empty()) return ready;
+  }
+  return fail(Errc::kUnsupported, why);
 }
 
 Result<void> WasmExecutor::warm(const std::string& engine, const detect::Verdict& verdict) {
@@ -308,7 +325,7 @@ Result<setup::ExecPlan> WasmExecutor::plan_exec(const ExecContext& context,
   plan.handover = encode(handover);
   if (needs_view(options))
     plan.covered.assign(std::begin(wasm::kKernelFiles), std::end(wasm::kKernelFiles));
-  plan.fds.push_back(std::move(ready.artifact));
+  plan.fds.push_back(std::move(ready.artifact.code));
   plan.spawner = &zygote(ready.engine);
   plan.kind = "wasm";
   return plan;

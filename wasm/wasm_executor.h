@@ -51,9 +51,15 @@ class WasmExecutor : public Executor {
   Result<void> warm(const std::string& engine, const detect::Verdict& verdict);
 
  private:
+  /// What there is for a module: its code, or the line that says why the engine has none for a module that
+  /// wants wasi-threads (AMPHORA_ERR_THREADS).
+  struct Artifact {
+    UniqueFd code;
+    std::string wants_threads;
+  };
   struct Ready {
     std::string engine;
-    UniqueFd artifact;
+    Artifact artifact;
   };
   static std::string engine_or_default(const std::string& engine);
   Result<wasm::Identity> identity(const std::string& engine, const wasm::GuestOptions& options);
@@ -61,7 +67,7 @@ class WasmExecutor : public Executor {
                         const detect::Verdict& verdict);
   Result<Ready> prepare_on(const std::string& engine, const ExecContext& context,
                            const wasm::GuestOptions& options, const detect::Verdict& verdict);
-  Result<UniqueFd> artifact(const ExecContext& context, const wasm::GuestOptions& options,
+  Result<Artifact> artifact(const ExecContext& context, const wasm::GuestOptions& options,
                             const wasm::Identity& identity, const detect::Verdict& verdict);
   bool is_installed(const std::string& engine);
   /// The least of what the guest is allowed; 0: no limit of its own.

@@ -97,9 +97,8 @@ int compile(const CompileOptions& options) noexcept {
   if (!can) return say(AMPHORA_ERR_UNSUPPORTED, "this engine's compiler cannot do that");
   const amphora_config config{sizeof config, options.options};
   amphora_error error{text, sizeof text};
-  if (engine->prepare != nullptr && engine->prepare(&config, &error) != AMPHORA_OK) {
-    return say(AMPHORA_ERR_INVALID, text);
-  }
+  const int prepared = engine->prepare != nullptr ? engine->prepare(&config, &error) : AMPHORA_OK;
+  if (prepared != AMPHORA_OK) return say(prepared, text);
   if (options.task == CompileOptions::Task::kIdentify) return identify(*engine, config);
   if (!confine(options.limits, text, sizeof text)) return say(kCompileBroken, text);
   return work(*engine, options, config);

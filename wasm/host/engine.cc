@@ -82,6 +82,8 @@ int exit_code_of(int result) noexcept {
       return 0;
     case AMPHORA_ERR_INVALID:
     case AMPHORA_ERR_UNSUPPORTED:
+    case AMPHORA_ERR_THREADS:
+    case AMPHORA_ERR_OPTION:
       return 126;
     case AMPHORA_ERR_NOT_FOUND:
       return 127;

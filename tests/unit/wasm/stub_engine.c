@@ -41,7 +41,7 @@ static int prepare(const amphora_config* config, amphora_error* error) {
   for (const char* const* option = config->options; *option; option += 2) {
     if (strcmp(*option, "known") != 0) {
       snprintf(error->text, error->capacity, "unknown option \"%s\"; known: known", *option);
-      return AMPHORA_ERR_INVALID;
+      return AMPHORA_ERR_OPTION;
     }
   }
   struct sigaction action = {.sa_handler = on_fault};

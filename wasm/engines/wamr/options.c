@@ -56,7 +56,7 @@ int wamr_read_options(const amphora_config* config, wamr_options* options, ampho
                       "option backtrace: \"%s\" is not off, the only one engine wamr has", value);
       }
     } else {
-      result = wamr_fail(error, AMPHORA_ERR_INVALID, "unknown option %s; %s", key, known);
+      result = wamr_fail(error, AMPHORA_ERR_OPTION, "unknown option %s; %s", key, known);
     }
     if (result != AMPHORA_OK) return result;
   }

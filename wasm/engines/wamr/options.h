@@ -19,7 +19,7 @@ typedef struct wamr_options {
 int wamr_fail(amphora_error* error, int code, const char* format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Reads the options; AMPHORA_ERR_INVALID names an unknown key beside the known ones. */
+/* Reads the options; AMPHORA_ERR_OPTION names an unknown key beside the known ones. */
 int wamr_read_options(const amphora_config* config, wamr_options* options, amphora_error* error);
 
 /* Depends on the engine's version and on what it was built with. No option changes an artifact. */

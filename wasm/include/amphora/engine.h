@@ -33,8 +33,9 @@ extern "C" {
 #define AMPHORA_ERR_UNSUPPORTED 4 /* valid, but this engine or build cannot: exit 126 */
 #define AMPHORA_ERR_SYSTEM 5      /* a system call or a limit of the host: exit 125 */
 #define AMPHORA_ERR_THREADS \
-  6 /* of compile: valid, but wants wasi-threads, which this engine lacks;
-                                     the host then asks an engine that has them, if nobody chose */
+  6 /* of compile: valid, but wants wasi-threads, which this engine lacks; the \
+       host then asks an engine that has them, if nobody chose: exit 126 */
+#define AMPHORA_ERR_OPTION 7 /* an unknown key among the options: exit 126 */
 
 typedef struct amphora_bytes {
   const uint8_t* data;
@@ -48,7 +49,7 @@ typedef struct amphora_error {
 } amphora_error;
 
 /* Options of a container, "key", "value" alternating, NULL-terminated (documented in docs/wasm.md).
- * An unknown key is AMPHORA_ERR_INVALID with a text that lists the known ones. */
+ * An unknown key is AMPHORA_ERR_OPTION with a text that lists the known ones. */
 typedef struct amphora_config {
   size_t size;
   const char* const* options;

@@ -189,7 +189,8 @@ impl Options {
             }
             _ => {
                 let key = one_line(key);
-                return Err(Failure::invalid(format!("unknown option {key}; {KNOWN}")));
+                let text = format!("unknown option {key}; {KNOWN}");
+                return Err(Failure::new(raw::ERR_OPTION, text));
             }
         }
         Ok(())
@@ -248,7 +249,7 @@ mod tests {
     #[test]
     fn unknown_key_lists_the_known_ones() {
         let failure = Options::parse([("colour", "1")]).unwrap_err();
-        assert_eq!(failure.code, raw::ERR_INVALID);
+        assert_eq!(failure.code, raw::ERR_OPTION);
         assert_eq!(failure.text, format!("unknown option colour; {KNOWN}"));
     }
 

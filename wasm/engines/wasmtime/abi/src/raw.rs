@@ -19,6 +19,7 @@ pub const ERR_TRAP: c_int = 3;
 pub const ERR_UNSUPPORTED: c_int = 4;
 pub const ERR_SYSTEM: c_int = 5;
 pub const ERR_THREADS: c_int = 6;
+pub const ERR_OPTION: c_int = 7;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
