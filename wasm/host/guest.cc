@@ -180,7 +180,6 @@ void become_payload(Guest& guest) {
 }
 
 [[noreturn]] void run(Guest& guest) {
-  install_signal_handlers(guest.engine);
   int exit_code = kRuntimeFailure;
   char text[512] = "the engine failed";
   amphora_error error{text, sizeof text - 200};
@@ -240,6 +239,9 @@ void run_guest(const amphora_engine& engine, const init::View& view, const LibcT
   guest.guest.artifact_fd = -1;
   init::run(view, guest.walk);
   close_late(view, loaded_at);
+  // Before the starter is answered: a signal that follows must not be lost. After the hooks, whose
+  // ends an ignored SIGCHLD would hide.
+  install_signal_handlers(guest.engine);
   // Its end of file tells the starter that the guest runs, as close-on-exec does for a native program.
   ::close(guest.walk.status_fd);
   // The plan names paths of the host. From here on this is the tenant's process, dumpable as after

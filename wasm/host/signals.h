@@ -8,7 +8,7 @@
 
 namespace amphora::wasm {
 
-/// Installs the handlers; just before the guest runs. Signals for which the engine has handlers of its
+/// Installs the handlers; just before the starter hears that the guest runs. Signals for which the engine has handlers of its
 /// own (it finds traps by SIGSEGV) stay the engine's.
 void install_signal_handlers(const amphora_engine& engine) noexcept;
 
