@@ -66,12 +66,12 @@ UniqueFd read_only_view(const std::string& directory) {
 
 }  // namespace
 
+void Keeper::look_for_store() {
+  const auto root = api_.content_root();
+  if (root && root->starts_with('/')) blobs_ = read_only_view(*root + "/blobs/sha256");
+}
+
 UniqueFd Keeper::open_file(const std::string& digest) {
-  if (!looked_) {
-    looked_ = true;
-    const auto root = api_.content_root();
-    if (root && root->starts_with('/')) blobs_ = read_only_view(*root + "/blobs/sha256");
-  }
   if (!blobs_) return UniqueFd();
   return UniqueFd(
       ::openat(blobs_.get(), digest.substr(7).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));

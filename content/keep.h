@@ -14,6 +14,8 @@ namespace amphora::content {
 class Keeper {
  public:
   explicit Keeper(Api& api) : api_(api) {}
+  /// Where the store's files are, which takes rights that are given up before an image is looked at.
+  void look_for_store();
   /// Of the layer at hand.
   void set_layer(image::Descriptor layer) { layer_ = std::move(layer); }
   const image::Descriptor& layer() const { return layer_; }
@@ -29,7 +31,6 @@ class Keeper {
 
   Api& api_;
   image::Descriptor layer_;
-  bool looked_ = false;
   UniqueFd blobs_;  ///< the store's directory of sha256 blobs; -1: not to be had
 };
 

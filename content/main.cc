@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora-content ADDRESS NAMESPACE: answers one client's questions about images in containerd (wasm/content_protocol.h)
 // on the socket it was given, until that is closed. Started for containers whose entrypoint is in none of their files.
+#include <grp.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <exception>
@@ -24,6 +27,8 @@ namespace amphora::content {
 namespace {
 
 using wasm::pack;
+
+constexpr unsigned kNobody = 65534;
 
 struct Answer {
   std::string text;
@@ -80,10 +85,24 @@ Answer failed(const Error& error) {
   return {pack({wasm::kFailed, number, error.what()}), UniqueFd()};
 }
 
+/// Manifests, configs and compressed layers are their authors' texts: what reads them has nothing but its
+/// connection and one directory. Where there is no such user (a user namespace) rights are few already.
+void drop_rights() {
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  const bool dropped = ::geteuid() == 0 && ::setgroups(0, nullptr) == 0 &&
+                       ::setresgid(kNobody, kNobody, kNobody) == 0 &&
+                       ::setresuid(kNobody, kNobody, kNobody) == 0;
+  static_cast<void>(dropped);
+}
+
 Result<void> serve(const std::string& address, const std::string& name_space) {
   auto api = Api::connect(address, name_space);
   std::optional<Keeper> keeper;
-  if (api) keeper.emplace(*api);
+  if (api) {
+    keeper.emplace(*api);
+    keeper->look_for_store();
+  }
+  drop_rights();
   for (;;) {
     TRY_ASSIGN(const Received request, receive_with_fds(wasm::kContentSocketFd));
     if (request.data.empty()) return {};

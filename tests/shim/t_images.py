@@ -8,6 +8,7 @@ import http.server
 import os
 import re
 import shutil
+import socket
 import threading
 import time
 
@@ -381,3 +382,33 @@ def test_an_http_client_and_a_server_as_layers(lab):
     eventually(lambda: client.run("/client.wasm", "get", "127.0.0.1:18080", "/hello", options=["--net-host"]).out.strip() != "", 10,
                "the server that is a layer answers the client that is one")
     lab.end(id, sig="SIGTERM")
+
+
+def test_the_helper_reads_images_without_rights(lab):
+    image = Image(lab, [("application/wasm", guest("demo.wasm"), "app.wasm")])
+    image.run("/app.wasm", "echo").ok()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    program = os.path.dirname(L.BIN) + "/libexec/amphora/amphora-content"
+    pid = os.posix_spawn(program, [program, L.SOCKET, lab.namespace], {},
+                         file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 30), (os.POSIX_SPAWN_DUP2, 30, 3)])
+    theirs.close()
+    try:
+        ours.send(b"open\0\0" + image.name.encode() + b"\0/app.wasm\0\0")
+        answer, _, _, _ = socket.recv_fds(ours, 65536, 4)
+        check(answer.startswith(b"answered\0" + image.layers[0].encode()), f"its answer: {answer!r}")
+        with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+        equal((status["Uid"], status["Gid"], status["Groups"].strip(), status["CapEff"], status["CapPrm"], status["NoNewPrivs"]),
+              ("\t".join(["65534"] * 4), "\t".join(["65534"] * 4), "", "0" * 16, "0" * 16, "1"))
+        # The store's own file, not a copy of it: all who map it share its pages.
+        compiled = compiled_of(lab, image.layers[0])[0].removeprefix("sha256:")
+        ours.send(b"find\0" + compiled.encode() + b"\0")
+        answer, fds, _, _ = socket.recv_fds(ours, 65536, 4)
+        equal(answer, b"answered\0")
+        equal(os.fstat(fds[0]).st_ino, os.stat(BLOBS + compiled).st_ino)
+        os.close(fds[0])
+        ours.send(b"nonsense\0")
+        check(ours.recv(65536).startswith(b"failed\0"), "a question that nobody knows")
+    finally:
+        ours.close()
+        equal(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0, "its end when nobody asks any more")
