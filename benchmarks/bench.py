@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The figures of docs/performance.md, each ratio from one interleaved run. Runs inside inroot.sh in the
 v1-only view (crun refuses hybrid), as pid 1: bench.py [SECTION...], sections: run, exec, mounts, limit, rss,
-syscalls, ctr, rpc, shim, memory."""
+syscalls, ctr, rpc, shim, memory, and those of guests.py."""
 
 import json
 import os
@@ -15,6 +15,7 @@ import traceback
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.dont_write_bytecode = True
 
+from benchmarks import guests  # noqa: E402
 from tests.support import bundle, ttrpc  # noqa: E402
 from tests.support import lab as L  # noqa: E402
 from tests.support.inventory import processes  # noqa: E402
@@ -201,7 +202,7 @@ def section_ctr():
     middle = {name: row(name, values) for name, values in times.items() if values}
     runc = middle["runc.v2, native true"]
     bar("ctr run, native / runc.v2", middle["amphora, native true"] / runc, 0.5)
-    bar("ctr run, wasm / runc.v2 native", middle["amphora, wasm true"] / runc, 0.5)
+    bar("ctr run, wasm / runc.v2 native", middle["amphora, wasm true"] / runc, 0.4)
     if "amphora, wasm Go hello (2.6 MB)" in middle:
         bar("ctr run, wasm Go / runc.v2 native", middle["amphora, wasm Go hello (2.6 MB)"] / runc, 0.5)
 
@@ -454,7 +455,7 @@ def section_syscalls():
 
 
 def main():
-    sections = sys.argv[1:] or ["run", "exec", "mounts", "limit", "rss", "syscalls", "ctr", "rpc", "shim", "memory"]
+    sections = sys.argv[1:] or ["run", "exec", "mounts", "limit", "rss", "syscalls", "ctr", "rpc", "shim", "memory", *guests.SECTIONS]
     lab.start()
     lab.load_images()
     print("versions: " + "; ".join(version(tool) for tool in tools()))
@@ -462,7 +463,10 @@ def main():
     try:
         for name in sections:
             try:
-                globals()["section_" + name]()
+                if name in guests.SECTIONS:
+                    guests.SECTIONS[name](sys.modules[__name__])
+                else:
+                    globals()["section_" + name]()
             except Exception as error:  # a section that cannot run is told, the others still run
                 failed = True
                 print(f"  section {name} failed: {type(error).__name__}: {error}")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# bench.sh [SECTION...]: run, exec, mounts, limit, rss, syscalls, ctr, rpc, shim, memory (all by default). ROUNDS=N,
+# bench.sh [SECTION...]: run, exec, mounts, limit, rss, syscalls, ctr, rpc, shim, memory, clone, cpu, http, first (all by default). ROUNDS=N,
 # default 40. Wants a quiet machine; ratios hold on a busy one too, as all that is compared is run in turn.
 # runc's newest release stands beside Debian's where Go can build it (RUNC_NEW=VERSION, empty: without).
 . "$(dirname "$0")/lib.sh"
@@ -11,7 +11,12 @@ trap 'rm -rf --one-file-system "$work"; rmdir /var/lib/amphora /var/cache/amphor
 DESTDIR=$work/prefix PREFIX=/ "$top/tools/install.sh" > /dev/null
 cp -a "$top/build/guests" "$work/guests"
 mkdir "$work/bench"
-cp "$top"/build/release/benchmarks/bench_{floor,times} "$work/bench"
+cp "$top"/build/release/benchmarks/bench_{floor,times,load,compile,clone} "$work/bench"
+# The engine with nothing of ours around it, to hold guests against.
+cargo=$(sed -n 's/^AMPHORA_CARGO:[A-Z]*=//p' "$top/build/release/CMakeCache.txt")
+(cd "$top/wasm/engines/wasmtime" && logged "bare engine" env CARGO_TARGET_DIR="$cache/cargo" PATH="$(dirname "$cargo"):$PATH" \
+  "$cargo" build --release --locked -p amphora-bare)
+cp "$cache/cargo/release/amphora-bare" "$work/bench"
 # The module by the go command, with seccomp as distributions build it; kept, as it takes a minute or two.
 runc_new=${RUNC_NEW-v1.5.2}
 if [ -n "$runc_new" ] && [ ! -x "$cache/runc-$runc_new" ]; then

@@ -45,7 +45,7 @@ MAY = {
     "wasm/content_protocol.h": set(),
     "shim": WORK | SEAM | HALL | {"native", "wasm", "wasm/sha256.h", "executor/cli/features.h"},
     "amphora": set(),
-    "benchmarks": set(),
+    "benchmarks": CELLAR | {"executor/setup", "executor/init", "wasm", "amphora"},
 }
 # Header pattern -> (who may include it in a .cc, who may in a .h).
 NOBODY = r"(?!)"
