@@ -32,7 +32,7 @@ def scrape(lab, count):
     """`count` tasks, every fourth a guest, beside one under runc's shim."""
     options = ["--memory-limit", str(LIMIT)]
     model = lab.detached(L.RUNC, L.NATIVE, "demo", "pause", options=options)
-    ids = [lab.detached(L.AMPHORA, L.WASM, "/app.wasm", "daemon", options=options) if i % 4 == 3 else
+    ids = [lab.detached(L.AMPHORA, L.WASM, "/app.wasm", "sleep", "1000", options=options) if i % 4 == 3 else
            lab.detached(L.AMPHORA, L.NATIVE, "demo", "pause", options=options) for i in range(count)]
     try:
         rows = scraped()
