@@ -385,8 +385,8 @@ def test_an_http_client_and_a_server_as_layers(lab):
 
 
 def test_the_helper_reads_images_without_rights(lab):
-    image = Image(lab, [("application/wasm", guest("demo.wasm"), "app.wasm")])
-    image.run("/app.wasm", "echo").ok()
+    image = Image(lab, [("application/wasm", exits(32), "app.wasm")])
+    equal(image.run("/app.wasm").code, 32)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     program = os.path.dirname(L.BIN) + "/libexec/amphora/amphora-content"
     pid = os.posix_spawn(program, [program, L.SOCKET, lab.namespace], {},
@@ -412,3 +412,13 @@ def test_the_helper_reads_images_without_rights(lab):
     finally:
         ours.close()
         equal(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0, "its end when nobody asks any more")
+
+
+def test_each_engine_keeps_its_own_artifact_of_a_layer(lab):
+    image = Image(lab, [("application/wasm", exits(31), "app.wasm")])
+    for number, engine in enumerate(("wasmtime", "wamr"), 1):
+        r = image.run("/app.wasm", options=["--annotation", "amphora.dev/engine=" + engine])
+        if "No such file" in r.err and engine in r.err:
+            raise Skip(f"engine {engine} was not built")
+        equal(r.code, 31, f"{engine}: {r!r}")
+        equal(len(set(compiled_of(lab, image.layers[0]))), number, f"artifacts after {engine}")
