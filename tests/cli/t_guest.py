@@ -4,6 +4,7 @@ further processes of both kinds. What the same verbs do to native containers is 
 
 import json
 import os
+import re
 import subprocess
 import time
 
@@ -131,3 +132,30 @@ def test_further_processes_of_both_kinds(lab):
         equal(listed, [cli.state(id)["pid"]], f"{name}: processes")
         contains(cli("ps", id).ok().out, program, name)
         cli.end(id)
+
+
+def mappings(pid):
+    """[(inode, writable, kB private and dirty)] of what is mapped of an artifact."""
+    found = []
+    with open(f"/proc/{pid}/smaps", encoding="utf-8") as f:
+        for line in f:
+            words = line.split()
+            if re.fullmatch(r"[0-9a-f]+-[0-9a-f]+", words[0]):
+                ours = words[-1].endswith(".art")
+                inode, writable = words[4], words[1][1] == "w"
+            elif ours and words[0] == "Private_Dirty:":
+                found.append((inode, writable, int(words[1])))
+    return found
+
+
+def test_code_is_mapped_from_one_file_by_all_its_guests(lab):
+    """runwasi.md, point 15."""
+    cli = Cli(lab)
+    ids = [cli.running("/app.wasm", "spin") for _ in range(3)]
+    maps = [mappings(cli.state(id)["pid"]) for id in ids]
+    check(all(maps), f"nothing of the cache is mapped: {maps}")
+    equal(len({inode for guest in maps for inode, _, _ in guest}), 1, "one file")
+    for guest in maps:
+        equal([m for m in guest if m[2] != 0 and not m[1]], [], "code of its own")
+        check(sum(m[2] for m in guest) <= 192, f"its own pages are those of the memory that it wrote: {guest}")
+    cli.end(*ids)
