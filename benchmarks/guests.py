@@ -4,7 +4,6 @@ and first of bench.py, whose helpers come as `b`."""
 
 import json
 import os
-import statistics
 import subprocess
 import time
 
@@ -100,7 +99,7 @@ def section_http(b):
     for name in servers:
         b.row(name + ": requests", rates[name], "/s")
         b.row(name + ": 95th percentile", highs[name])
-    middle = statistics.median
+    middle = b.median
     b.bar("bare server's requests a second / ours", middle(rates["bare server"]) / middle(rates["container"]), 1.1)
     b.bar("95th percentile, ours / bare server's", middle(highs["container"]) / middle(highs["bare server"]), 1.1)
 
