@@ -42,7 +42,7 @@ TEST(Prepare, UnknownOptionListsTheKnownOnes) {
   const amphora_config config{sizeof config, options};
   char text[200];
   amphora_error error{text, sizeof text};
-  EXPECT_EQ(runtime().prepare(&config, &error), AMPHORA_ERR_INVALID);
+  EXPECT_EQ(runtime().prepare(&config, &error), AMPHORA_ERR_OPTION);
   EXPECT_THAT(text, StartsWith("unknown option colour; known options: backtrace (on, off), "));
 }
 
