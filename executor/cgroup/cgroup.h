@@ -127,7 +127,7 @@ class Cgroup {
   /// SIGKILL (or `signal`) to every process in it and below; thaws if needed, waits until empty
   /// (bounded) when the signal is SIGKILL.
   virtual Result<void> kill_all(int signal) = 0;
-  /// Number of OOM kills so far in it and below.
+  /// Number of OOM kills so far in it and below. ENOENT or ENODEV: it has been removed.
   virtual Result<uint64_t> oom_kills() const = 0;
   /// A descriptor that becomes readable (v1 eventfd: POLLIN; v2 inotify: POLLIN) when oom_kills may
   /// have changed. The caller reads it empty and asks oom_kills; on v1 it fires just before the kill,

@@ -11,9 +11,19 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/sys.h"
 
 namespace amphora::cgroup {
@@ -216,6 +226,10 @@ Result<std::vector<std::string>> children(const std::string& dir) {
   }
   ::closedir(stream);
   return names;
+}
+
+bool is_gone(const Error& error) noexcept {
+  return error.sys_errno() == ENOENT || error.sys_errno() == ENODEV;
 }
 
 Result<void> walk(const std::string& dir,

@@ -41,6 +41,8 @@ Result<void> make_dirs(const std::string& mount, const std::string& path,
                        std::vector<std::string>& made);
 /// The names of the child cgroups.
 Result<std::vector<std::string>> children(const std::string& dir);
+/// The cgroup that the failed call was about is not there, or was removed meanwhile (ENOENT, ENODEV).
+bool is_gone(const Error& error) noexcept;
 /// Calls `visit` for `dir` and every cgroup below it, parents first. Missing directories are no
 /// error: cgroups come and go. At most kMaxDepth levels.
 Result<void> walk(const std::string& dir,

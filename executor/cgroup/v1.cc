@@ -5,21 +5,37 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <map>
+#include <memory>
 #include <ranges>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/sys.h"
+#include "executor/cgroup/cgroup.h"
 #include "executor/cgroup/convert.h"
 #include "executor/cgroup/device_rules.h"
+#include "executor/cgroup/files.h"
+#include "executor/cgroup/layout.h"
 #include "executor/cgroup/signal.h"
 #include "executor/cgroup/sub_groups.h"
 #include "executor/cgroup/unified.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
+#include "executor/setup/host.h"
 
 namespace amphora::cgroup {
 namespace {
@@ -263,7 +279,9 @@ Result<uint64_t> V1Cgroup::oom_kills() const {
   TRY(walk(location->dir(), [&](const std::string& dir) -> Result<void> {
     auto text = read_value(dir, "memory.oom_control");
     if (text) total += keyed_number(*text, "oom_kill");
-    if (!text && text.error().sys_errno() != ENOENT && text.error().sys_errno() != ENODEV) {
+    // One below may go meanwhile, but not the container's own: 0 would be no answer.
+    const bool own = dir == location->dir();
+    if (!text && (own || !is_gone(text.error()))) {
       return std::unexpected(std::move(text).error());
     }
     return {};

@@ -4,32 +4,42 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <expected>
+#include <map>
+#include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/cgroup/bpf.h"
-#include "executor/cgroup/convert.h"
+#include "executor/cgroup/cgroup.h"
 #include "executor/cgroup/device_rules.h"
+#include "executor/cgroup/files.h"
+#include "executor/cgroup/layout.h"
 #include "executor/cgroup/signal.h"
 #include "executor/cgroup/stats.h"
 #include "executor/cgroup/sub_groups.h"
 #include "executor/cgroup/unified.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
+#include "executor/setup/host.h"
 
 namespace amphora::cgroup {
 namespace {
 
 constexpr int kKillTimeoutMs = 10000;
 constexpr int kRemoveTimeoutMs = 2000;
-
-bool is_gone(const Error& error) noexcept {
-  return error.sys_errno() == ENOENT || error.sys_errno() == ENODEV;
-}
 
 void undo(const std::vector<std::string>& made) noexcept {
   for (auto dir = made.rbegin(); dir != made.rend(); ++dir) ::rmdir(dir->c_str());

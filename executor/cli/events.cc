@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 
 #include "executor/cli/command.h"
 #include "executor/cli/output.h"
@@ -33,20 +34,71 @@ Result<void> print_stats(Runtime& runtime, const std::string& id) {
   return print(stats_event(id, stats) + "\n");
 }
 
-/// Prints one event for each OOM kill since `seen`.
-Result<void> print_ooms(const cgroup::Cgroup& cgroup, const std::string& id, uint64_t& seen) {
-  const auto now = cgroup.oom_kills();
-  if (!now) return {};  // the cgroup is being removed: no kill of ours
-  for (; seen < *now; ++seen) TRY(print(oom_event(id) + "\n"));
-  return {};
-}
-
-void read_empty(int fd) {
-  char buffer[4096];
-  // Level triggered and possibly blocking: one read takes an eventfd's count or a batch of inotify.
-  while (read(fd, buffer, sizeof buffer) < 0 && errno == EINTR) {
+/// Prints one event for each OOM kill. v1's watch is an eventfd that fires when the killer is called, before it
+/// has killed and counted, and once more when the cgroup is removed; so a call is followed up for a moment,
+/// and a cgroup that went with a call unanswered had a kill that its files can no longer tell.
+class OomTeller {
+ public:
+  explicit OomTeller(const cgroup::Cgroup* cgroup) : cgroup_(cgroup) {
+    if (cgroup_ == nullptr) return;
+    if (auto opened = cgroup_->oom_watch()) watch_ = std::move(*opened);
+    told_ = cgroup_->oom_kills().value_or(0);
   }
-}
+
+  /// -1 (which poll(2) passes over) without a memory controller.
+  int fd() const { return watch_.get(); }
+  /// When to ask again although nothing fired.
+  Clock::time_point next() const {
+    return calls_ > 0 ? Clock::now() + kPause : Clock::time_point::max();
+  }
+
+  Result<void> tell(const std::string& id, bool fired) {
+    if (cgroup_ == nullptr) return {};
+    if (fired) take_calls();
+    const auto kills = cgroup_->oom_kills();
+    if (!kills) {
+      if (kills.error().sys_errno() != ENOENT && kills.error().sys_errno() != ENODEV) return {};
+      removed(fired);
+      return calls_ > 0 ? print(oom_event(id) + "\n") : Result<void>();
+    }
+    if (*kills > told_ || Clock::now() > last_call_ + kFollow) calls_ = 0;
+    for (; told_ < *kills; ++told_) TRY(print(oom_event(id) + "\n"));
+    return {};
+  }
+
+ private:
+  static constexpr auto kPause = std::chrono::milliseconds(2);
+  static constexpr auto kFollow = std::chrono::seconds(1);
+
+  /// One read takes an eventfd's count, or a batch of inotify (v2), whose files are never behind.
+  void take_calls() {
+    alignas(uint64_t) char buffer[4096];
+    ssize_t n = 0;
+    do {
+      n = read(watch_.get(), buffer, sizeof buffer);
+    } while (n < 0 && errno == EINTR);
+    uint64_t count = 0;
+    if (n != sizeof count) return;
+    memcpy(&count, buffer, sizeof count);
+    calls_ += count;
+    last_call_ = Clock::now();
+  }
+
+  /// Takes the removal's own call from the count; the kernel makes it from a work queue.
+  void removed(bool fired) {
+    pollfd last{watch_.get(), POLLIN, 0};
+    if (calls_ < 2 && !fired && poll(&last, 1, 200) > 0) take_calls();
+    calls_ -= std::min<uint64_t>(calls_, 1);
+    cgroup_ = nullptr;
+    watch_.reset();
+  }
+
+  const cgroup::Cgroup* cgroup_;  ///< borrowed; null: none, or gone
+  UniqueFd watch_;
+  uint64_t told_ = 0;   ///< kills, as the cgroup counts them
+  uint64_t calls_ = 0;  ///< of the killer (v1), since the last kill that was counted
+  Clock::time_point last_call_;
+};
 
 int milliseconds_until(Clock::time_point when) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(when - Clock::now()).count();
@@ -58,20 +110,14 @@ Result<int> follow(Runtime& runtime, const std::string& id, std::chrono::nanosec
   auto init = find_process(report.state.pid, report.state.start_time);
   if (!init) return fail(Errc::kNotFound, "container with id " + id + " is not running");
   TRY_ASSIGN(const auto cgroup, runtime.cgroup(id));
-  UniqueFd watch;
-  uint64_t seen = 0;
-  if (cgroup) {
-    if (auto opened = cgroup->oom_watch()) watch = std::move(*opened);
-    seen = cgroup->oom_kills().value_or(0);
-  }
+  OomTeller ooms(cgroup.get());
   Clock::time_point next = Clock::now() + interval;
   for (;;) {
-    pollfd polled[] = {{init->pidfd.get(), POLLIN, 0}, {watch.get(), POLLIN, 0}};
-    if (poll(polled, 2, milliseconds_until(next)) < 0 && errno != EINTR) {
+    pollfd polled[] = {{init->pidfd.get(), POLLIN, 0}, {ooms.fd(), POLLIN, 0}};
+    if (poll(polled, 2, milliseconds_until(std::min(next, ooms.next()))) < 0 && errno != EINTR) {
       return fail_errno(errno, "poll");
     }
-    if (polled[1].revents != 0) read_empty(watch.get());
-    if (cgroup) TRY(print_ooms(*cgroup, id, seen));
+    TRY(ooms.tell(id, polled[1].revents != 0));
     if (polled[0].revents != 0) return 0;
     if (Clock::now() >= next) {
       TRY(print_stats(runtime, id));

@@ -4,6 +4,7 @@ docs/conformance.md). What only a pure cgroup v2 can show is tested in a guest (
 
 import json
 import os
+import subprocess
 import time
 
 from tests.support.command import Cli
@@ -115,6 +116,30 @@ def test_stats_are_the_files(lab):  # acceptance case 23
     usage = int(value(lab, "memory", id, "memory.usage_in_bytes"))
     check(abs(data["memory"]["usage"]["usage"] - usage) < MIB, f"usage {data['memory']['usage']} against {usage}")
     cli.end(id)
+
+
+def test_one_event_for_each_oom_kill(lab):  # acceptance case 22
+    cli = v1(lab)
+    cli.needs_controller("memory")
+    small = limits(memory={"limit": 24 * MIB, "swap": 24 * MIB})
+    hogs = "for i in 1 2 3 4 5; do demo eat 200; done; exit 0"
+    for args, kills in ((["sh", "-c", hogs], 5), (["demo", "hog"], 1), (["sh", "-c", "demo hog & wait; demo hog"], 2),
+                        (["sleep", "1000"], 0)):
+        id = cli.create(*args, change=small)
+        events = subprocess.Popen([cli.name, "--root", cli.root, "events", "--interval", "1h", id], env=lab.env,
+                                  stdout=subprocess.PIPE, text=True)
+        # It watches once the cgroup has a listener; until then a quick kill would be counted as an old one.
+        eventually(lambda: any("eventfd" in os.readlink(f"/proc/{events.pid}/fd/{fd}")
+                               for fd in os.listdir(f"/proc/{events.pid}/fd")), 5, "events watches")
+        cli("start", id).ok()
+        if kills == 0:
+            cli("kill", id, "KILL").ok()
+        cli.until(id, "stopped", 20)
+        counted = int(value(lab, "memory", id, "memory.oom_control").split("oom_kill ")[1])
+        cli("delete", id).ok()  # the removal fires the watch once more
+        out, _ = events.communicate(timeout=10)
+        told = [json.loads(line)["type"] for line in out.splitlines()]
+        equal((told, counted), (["oom"] * kills, kills), f"{args}: events, and the kernel's count")
 
 
 def test_what_this_host_lacks_is_named(lab):
