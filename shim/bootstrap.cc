@@ -15,11 +15,22 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <expected>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 
 #include "bootstrap.pb.h"
+#include "executor/base/directories.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/path.h"
 #include "executor/oci/spec.h"
+#include "shim/flags.h"
+#include "shim/options.h"
 #include "shim/spawn.h"
 #include "wasm/sha256.h"
 
@@ -92,17 +103,6 @@ Result<UniqueFd> lock_directory_of(const std::string& path) {
   return fd;
 }
 
-Result<void> make_directories(const std::string& dir) {
-  for (size_t slash = dir.find('/', 1);; slash = dir.find('/', slash + 1)) {
-    const std::string part = dir.substr(0, slash);
-    const mode_t mode = slash == std::string::npos ? 0700 : 0711;
-    if (::mkdir(part.c_str(), mode) != 0 && errno != EEXIST) {
-      return fail_errno(errno, "create directory " + part);
-    }
-    if (slash == std::string::npos) return {};
-  }
-}
-
 std::map<std::string, std::string> read_annotations() {
   const auto json = read_file_at(AT_FDCWD, "config.json", 16U << 20);
   if (!json) return {};
@@ -113,7 +113,7 @@ std::map<std::string, std::string> read_annotations() {
 
 Result<std::string> serve_and_get_address(const Flags& flags, const StartInput& input) {
   const std::string path = socket_path(input, flags, group_of(read_annotations(), flags.id));
-  TRY(make_directories(std::string(path::dir_name(path))));
+  TRY(make_directories(std::string(path::dir_name(path)), 0711, 0700));
   TRY_ASSIGN(const UniqueFd listener, listen_or_find(path));
   if (listener) {
     auto spawned = spawn_server(flags, input, path, listener.get());
@@ -122,7 +122,7 @@ Result<std::string> serve_and_get_address(const Flags& flags, const StartInput& 
       return std::unexpected(std::move(spawned).error());
     }
   }
-  const std::string address = std::string(kUnixScheme) + path;
+  std::string address = std::string(kUnixScheme) + path;
   TRY(replace_file_at(AT_FDCWD, "address", address));
   return address;
 }

@@ -10,11 +10,25 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <cstdlib>
+#include <memory>
+#include <string>
 #include <string_view>
+#include <utility>
 
+#include "executor/base/directories.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/path.h"
+#include "executor/base/process.h"
+#include "executor/runtime/runtime.h"
+#include "shim/console.h"
 #include "shim/logger.h"
+#include "shim/loop.h"
+#include "shim/options.h"
+#include "shim/relay.h"
 
 namespace amphora::shim {
 namespace {
@@ -50,13 +64,7 @@ Result<UniqueFd> open_log_file(const std::string& uri) {
   std::string path = uri.substr(std::string_view("file://").size());
   path.resize(std::min(path.size(), path.find('?')));
   if (!path.starts_with('/')) return fail(Errc::kInvalid, uri + ": the path must be absolute");
-  for (size_t slash = path.find('/', 1); slash != std::string::npos;
-       slash = path.find('/', slash + 1)) {
-    const std::string dir = path.substr(0, slash);
-    if (::mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST) {
-      return fail_errno(errno, "create directory " + dir);
-    }
-  }
+  TRY(make_directories(std::string(path::dir_name(path)), 0755, 0755));
   return open_at(AT_FDCWD, path, O_WRONLY | O_APPEND | O_CREAT, 0644);
 }
 

@@ -9,6 +9,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -21,10 +23,18 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "executor/base/directories.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/missing.h"
 #include "executor/base/sys.h"
 #include "wasm/sha256.h"
 
@@ -137,15 +147,6 @@ Result<void> write_record(int dir, const std::string& key, const struct stat& fi
   return replace(dir, key + ".rec", {reinterpret_cast<const char*>(&record), sizeof record});
 }
 
-/// mkdir -p; only the last one must be ours.
-UniqueFd make_directory(const std::string& path) {
-  for (size_t at = 1; at < path.size(); ++at) {
-    if (path[at] == '/') ::mkdir(path.substr(0, at).c_str(), 0755);
-  }
-  ::mkdir(path.c_str(), 0700);
-  return UniqueFd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-}
-
 /// A clone of the mount, read-only, and executable where we may say so: no mapping of an artifact leads
 /// to something that can be written.
 UniqueFd read_only_view(int dir) {
@@ -237,7 +238,9 @@ std::unique_ptr<Cache> Cache::open(const std::string& directory, uint64_t max_by
         new Cache(std::move(problem), UniqueFd(), UniqueFd(), false, max_bytes));
   };
   if (directory.empty()) return off("no cache directory");
-  UniqueFd dir = make_directory(directory);
+  // Only the last one must be ours. What cannot be made cannot be opened either, which says why.
+  (void)make_directories(directory, 0755, 0700);
+  UniqueFd dir(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
   if (!dir) return off(Error::from_errno(errno, "cache " + directory).what());
   struct stat file{};
   if (::fstat(dir.get(), &file) != 0 || file.st_uid != ::geteuid() || (file.st_mode & 022) != 0) {
@@ -321,7 +324,7 @@ Result<UniqueFd> Cache::get(const std::string& key, const Produce& produce,
   const Want want{key, produce, label, store};
   const int64_t asked = now();
   {
-    Lock lock(dir_.get(), key + ".lock", Lock::Wait::kNo);
+    Lock const lock(dir_.get(), key + ".lock", Lock::Wait::kNo);
     if (lock.is_held()) return make(want);
   }
   {

@@ -7,9 +7,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
+
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
+#include "executor/base/mountinfo.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
 
 namespace amphora::cgroup {
 namespace {
@@ -42,9 +52,9 @@ std::string last_status(const std::string& root) {
 Result<void> make_directory(const std::string& path) {
   if (::mkdir(path.c_str(), 0755) == 0 || errno == EEXIST) return {};
   const int err = errno;
-  auto error = Error::from_errno(err, "make " + path);
-  if (err == ENOSPC) std::move(error).hint("the processor has no class of service or monitor left");
-  return std::unexpected(std::move(error));
+  if (err != ENOSPC) return fail_errno(err, "make " + path);
+  return std::unexpected(Error::from_errno(err, "make " + path)
+                             .hint("the processor has no class of service or monitor left"));
 }
 
 Result<void> remove_directory(const std::string& path) {
@@ -56,15 +66,8 @@ Result<void> remove_directory(const std::string& path) {
 
 std::string resctrl_root(std::string_view mountinfo) {
   while (!mountinfo.empty()) {
-    const std::string_view line = mountinfo.substr(0, mountinfo.find('\n'));
-    mountinfo.remove_prefix(std::min(mountinfo.size(), line.size() + 1));
-    const size_t dash = line.find(" - resctrl ");
-    if (dash == std::string_view::npos) continue;
-    std::string_view rest = line.substr(0, dash);
-    for (int skipped = 0; skipped < 4; ++skipped) {
-      rest.remove_prefix(std::min(rest.size(), rest.find(' ') + 1));
-    }
-    return std::string(rest.substr(0, rest.find(' ')));
+    const auto mount = parse_mount_line(take_line(mountinfo));
+    if (mount && mount->type == "resctrl") return unescape_mount(mount->point);
   }
   return {};
 }

@@ -17,12 +17,25 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <expected>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "detect/detect.h"
+#include "detect/verdict.h"
+#include "executor/base/directories.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/path.h"
+#include "executor/base/process.h"
 #include "executor/init/step.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
 #include "executor/runtime/passwd.h"
 #include "executor/setup/launch.h"
 #include "executor/setup/make_plan.h"
+#include "executor/store/store.h"
 
 namespace amphora::runtime {
 namespace {
@@ -239,12 +252,7 @@ bool wait_for_end(const Process& process) {
 }
 
 Result<UniqueFd> open_directory(const std::string& path) {
-  for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
-    const std::string part = path.substr(0, slash);
-    if (::mkdir(part.c_str(), 0700) != 0 && errno != EEXIST)
-      return fail_errno(errno, "make the directory " + part);
-    if (slash == std::string::npos) break;
-  }
+  TRY(make_directories(path, 0700, 0700));
   return open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
 }
 

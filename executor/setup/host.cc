@@ -17,12 +17,16 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/mountinfo.h"
 #include "executor/base/path.h"
 #include "executor/base/sys.h"
 #include "executor/setup/host_parse.h"
@@ -46,24 +50,6 @@ bool has_word(std::string_view list, std::string_view word) {
   return false;
 }
 
-/// mountinfo writes blank, tab, newline and backslash as octal escapes.
-std::string unescape(std::string_view text) {
-  std::string out;
-  for (size_t at = 0; at < text.size(); ++at) {
-    const auto digit = [&](size_t n) {
-      const char c = at + n < text.size() ? text[at + n] : 'x';
-      return c >= '0' && c <= '7' ? c - '0' : -1;
-    };
-    if (text[at] == '\\' && digit(1) >= 0 && digit(2) >= 0 && digit(3) >= 0) {
-      out += static_cast<char>(digit(1) * 64 + digit(2) * 8 + digit(3));
-      at += 3;
-    } else {
-      out += text[at];
-    }
-  }
-  return out;
-}
-
 /// /proc/self/cgroup counts from the hierarchy's root, a mount may show only a part of it (a nested
 /// container's does): the path below the mount, "/" when ours is outside.
 std::string below_mount(const std::string& path, const std::string& mount_root) {
@@ -75,22 +61,25 @@ std::string below_mount(const std::string& path, const std::string& mount_root) 
 
 /// Reads what a single read call gives: the kernel makes these files in one go, and fills a buffer
 /// that is large enough.
-Result<std::string> read_once(int proc_fd, const char* name) {
-  TRY_ASSIGN(const UniqueFd fd, open_at(proc_fd, name, O_RDONLY));
+Result<std::string> read_once(int proc_fd, const char* name, std::vector<UniqueFd>& spent) {
+  TRY_ASSIGN(UniqueFd fd, open_at(proc_fd, name, O_RDONLY));
   char text[16384];
   const ssize_t n = ::read(fd.get(), text, sizeof text);
+  spent.push_back(std::move(fd));
   if (n < 0) return fail_errno(errno, std::string("read ") + name);
   return std::string(text, static_cast<size_t>(n));
 }
 
 /// Reads the mount table until every hierarchy is found. cgroups are mounted at boot, so they stand
 /// in the first page of a table however long it is: a host with 1000 mounts costs no more.
-Result<void> find_mounts(int proc_fd, CgroupTable& table) {
-  TRY_ASSIGN(const UniqueFd fd, open_at(proc_fd, "self/mountinfo", O_RDONLY));
+Result<void> find_mounts(int proc_fd, CgroupTable& table, std::vector<UniqueFd>& spent) {
+  TRY_ASSIGN(UniqueFd opened, open_at(proc_fd, "self/mountinfo", O_RDONLY));
+  const int fd = opened.get();
+  spent.push_back(std::move(opened));
   std::string text;
   char buffer[16384];
   while (!table.complete()) {
-    const ssize_t n = ::read(fd.get(), buffer, sizeof buffer);
+    const ssize_t n = ::read(fd, buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return fail_errno(errno, "read self/mountinfo");
     if (n == 0) break;
@@ -109,7 +98,8 @@ bool is_cgroup2(const char* path) noexcept {
 }
 
 Result<void> probe_cgroups(Host& host) {
-  TRY_ASSIGN(const std::string own, read_once(host.proc_fd.get(), "self/cgroup"));
+  std::vector<UniqueFd> spent;
+  TRY_ASSIGN(const std::string own, read_once(host.proc_fd.get(), "self/cgroup", spent));
   // What is mounted on the usual place decides: a cgroup2 mount there may hide older v1 mounts that
   // the mount table still shows.
   if (is_cgroup2(kCgroupRoot)) {
@@ -119,7 +109,8 @@ Result<void> probe_cgroups(Host& host) {
     return {};
   }
   CgroupTable table(parse_own_cgroups(own));
-  TRY(find_mounts(host.proc_fd.get(), table));
+  TRY(find_mounts(host.proc_fd.get(), table, spent));
+  sys::close_all(spent);
   table.fill(host);
   // Likewise the unified mount of a hybrid host: hidden below another mount it is of no use.
   if (!host.unified_mount.empty() && !is_cgroup2(host.unified_mount.c_str())) {
@@ -171,7 +162,7 @@ bool may_mount(const Host& host) noexcept {
 OwnCgroups parse_own_cgroups(std::string_view text) {
   OwnCgroups own;
   while (!text.empty()) {
-    std::string_view line = take(text, '\n');
+    std::string_view line = take_line(text);
     const std::string_view number = take(line, ':');
     const std::string_view controllers = take(line, ':');
     constexpr std::string_view kDeleted = " (deleted)";
@@ -198,31 +189,28 @@ bool CgroupTable::complete() const noexcept {
 
 void CgroupTable::add_mounts(std::string_view lines) {
   while (!lines.empty()) {
-    const std::string_view line = take(lines, '\n');
+    const std::string_view line = take_line(lines);
     // One search per line tells nearly every mount of a long table apart.
-    const size_t dash = line.find(" - cgroup");
-    if (dash != std::string_view::npos) add_mount(line.substr(0, dash), line.substr(dash + 3));
+    if (line.find(" - cgroup") == std::string_view::npos) continue;
+    if (const auto mount = parse_mount_line(line)) add_mount(*mount);
   }
 }
 
-void CgroupTable::add_mount(std::string_view mount, std::string_view filesystem) {
-  const std::string_view type = take(filesystem, ' ');
-  take(filesystem, ' ');                                           // source
-  for (int skipped = 0; skipped < 3; ++skipped) take(mount, ' ');  // id, parent, device
-  const std::string root = unescape(take(mount, ' '));
-  const std::string point = unescape(take(mount, ' '));
-  if (type == "cgroup2") {
+void CgroupTable::add_mount(const MountLine& mount) {
+  const std::string root = unescape_mount(mount.root);
+  const std::string point = unescape_mount(mount.point);
+  if (mount.type == "cgroup2") {
     if (!unified_mount_.empty()) return;
     unified_mount_ = point;
     unified_own_ = own_.unified.empty() ? "/" : below_mount(own_.unified, root);
     return;
   }
-  if (type != "cgroup") return;
+  if (mount.type != "cgroup") return;
   for (size_t at = 0; at < own_.v1.size(); ++at) {
     const auto& [controllers, path] = own_.v1[at];
     std::string_view rest = controllers;
     bool same = hierarchies_[at].mount_point.empty();
-    while (same && !rest.empty()) same = has_word(filesystem, take(rest, ','));
+    while (same && !rest.empty()) same = has_word(mount.super, take(rest, ','));
     if (!same) continue;
     hierarchies_[at] = {controllers, point, below_mount(path, root)};
     return;
@@ -264,14 +252,9 @@ bool selinux_enabled() noexcept {
 std::vector<std::string> parse_kernel_mounts(std::string_view lines) {
   std::vector<std::string> points;
   while (!lines.empty()) {
-    std::string_view mount = take(lines, '\n');
-    const size_t dash = mount.find(" - ");
-    if (dash == std::string_view::npos) continue;
-    std::string_view filesystem = mount.substr(dash + 3);
-    const std::string_view type = take(filesystem, ' ');
-    if (type != "proc" && type != "sysfs") continue;
-    for (int skipped = 0; skipped < 4; ++skipped) take(mount, ' ');  // id, parent, device, root
-    points.push_back(unescape(take(mount, ' ')));
+    const auto mount = parse_mount_line(take_line(lines));
+    if (!mount || (mount->type != "proc" && mount->type != "sysfs")) continue;
+    points.push_back(unescape_mount(mount->point));
   }
   std::ranges::stable_sort(points, std::ranges::greater(), &std::string::size);
   return points;

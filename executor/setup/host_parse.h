@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "executor/base/mountinfo.h"
 #include "executor/setup/host.h"
 
 namespace amphora::setup {
@@ -34,7 +35,7 @@ class CgroupTable {
   void fill(Host& host);
 
  private:
-  void add_mount(std::string_view mount, std::string_view filesystem);
+  void add_mount(const MountLine& mount);
 
   OwnCgroups own_;
   std::vector<Hierarchy> hierarchies_;

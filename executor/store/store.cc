@@ -10,7 +10,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <expected>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "executor/base/directories.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/oci/state.h"
 
 namespace amphora {
 namespace {
@@ -23,19 +32,6 @@ Result<void> lock(int dir_fd, const std::string& id) {
     if (errno != EINTR) return fail_errno(errno, "lock the state of container " + id);
   }
   return {};
-}
-
-/// mkdir -p with mode 0700; only the state root's own path, which is the administrator's. Sticky: what
-/// tidies $XDG_RUNTIME_DIR leaves such a directory alone (XDG Base Directory Specification).
-Result<void> make_directories(const std::string& path) {
-  for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
-    const std::string part = path.substr(0, slash);
-    const bool last = slash == std::string::npos;
-    if (::mkdir(part.c_str(), last ? 01700 : 0711) != 0 && errno != EEXIST) {
-      return fail_errno(errno, "make the state directory " + part);
-    }
-    if (last) return {};
-  }
 }
 
 struct CloseDir {
@@ -99,7 +95,9 @@ Result<Store> Store::open(const std::string& root, bool create) {
   auto dir = open_at(AT_FDCWD, root, O_RDONLY | O_DIRECTORY);
   if (!dir && dir.error().sys_errno() == ENOENT) {
     if (!create) return std::unexpected(std::move(dir).error().as(Errc::kNotFound));
-    TRY(make_directories(root));
+    // The administrator's path. Sticky: what tidies $XDG_RUNTIME_DIR leaves such a directory alone (XDG Base
+    // Directory Specification).
+    TRY(make_directories(root, 0711, 01700));
     dir = open_at(AT_FDCWD, root, O_RDONLY | O_DIRECTORY);
   }
   if (!dir) return std::unexpected(std::move(dir).error().context("state root"));

@@ -132,6 +132,7 @@ TEST(Resctrl, IsFoundInTheMountTable) {
             "/mnt/rdt");
   EXPECT_EQ(resctrl_root("1 0 0:1 / / rw - ext4 resctrl rw\n"), "");
   EXPECT_EQ(resctrl_root(""), "");
+  EXPECT_EQ(resctrl_root("30 1 0:25 / /mnt/a\\040b rw - resctrl resctrl rw\n"), "/mnt/a b");
 }
 
 }  // namespace
