@@ -4,11 +4,21 @@
 #include <sys/mount.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
 
+#include "executor/base/error.h"
 #include "executor/base/missing.h"
 #include "executor/base/path.h"
+#include "executor/init/step.h"
+#include "executor/oci/spec.h"
+#include "executor/setup/host.h"
 #include "executor/setup/make_plan.h"
 #include "executor/setup/mount_options.h"
+#include "executor/setup/mount_table.h"
+#include "executor/setup/plan.h"
 
 namespace amphora::setup {
 namespace {
@@ -66,11 +76,11 @@ void plan_aliases(Builder& b, const std::string& directory, const std::string& b
 
 }  // namespace
 
-Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount, Builder& b) {
-  TRY_ASSIGN(const MountOptions options, parse_mount_options(mount));
+Result<void> plan_cgroup_mount(const PlanInput& in, const PlannedMount& planned, Builder& b) {
+  const MountOptions& options = planned.options;
   const bool readonly = (options.ms_flags & MS_RDONLY) != 0;
   const bool own_namespace = in.spec.find_namespace(oci::NamespaceKind::kCgroup) != nullptr;
-  const std::string target = path::clean("/" + mount.destination);
+  const std::string& target = planned.target;
   const auto own = [&](const std::string& controllers) {
     const auto found = in.cgroup_paths.find(controllers);
     if (found != in.cgroup_paths.end()) return found->second;

@@ -2,15 +2,24 @@
 // Device nodes and the links of /dev: the spec's devices over the runtime's own list, made below a
 // /dev that was opened as a real directory; in a user namespace, where nodes cannot be made, binds of
 // the host's. A /dev that is bind-mounted is the user's own business and left alone.
+#include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <map>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
 #include "executor/base/path.h"
+#include "executor/init/step.h"
+#include "executor/oci/spec.h"
 #include "executor/setup/make_plan.h"
-#include "executor/setup/mount_options.h"
+#include "executor/setup/mount_table.h"
+#include "executor/setup/plan.h"
 
 namespace amphora::setup {
 namespace {
@@ -91,27 +100,25 @@ void plan_node_bind(const PlanInput& in, const oci::Device& device, Builder& b) 
   s.a = target;
 }
 
-bool dev_is_bound(const oci::Spec& spec) {
-  for (const oci::Mount& mount : spec.mounts) {
-    if (path::clean("/" + mount.destination) != "/dev") continue;
-    const auto options = parse_mount_options(mount);
-    if (options && options->bind) return true;
-  }
-  return false;
+bool dev_is_bound(const MountTable& table) {
+  return std::ranges::any_of(table.mounts, [](const PlannedMount& planned) {
+    return planned.target == "/dev" && planned.options.bind;
+  });
 }
 
-void enter(const PlanInput& in, const std::string& directory, Builder& b) {
+void enter(const std::string& directory, bool kept, Builder& b) {
   const uint32_t dir = b.text(directory);
   init::Step& s = b.step(kEnterDir, "open " + directory + " as a directory");
   s.a = dir;
   s.flags = init::kCreate;
-  if (directory == "/dev" && dev_was_entered(in)) s.m = init::kUseKept;
+  if (kept) s.m = init::kUseKept;
 }
 
 }  // namespace
 
-Result<void> plan_devices(const PlanInput& in, Builder& b) {
-  if (dev_is_bound(in.spec)) return {};
+Result<void> plan_devices(const PlanInput& in, const MountTable& table, bool dev_is_kept,
+                          Builder& b) {
+  if (dev_is_bound(table)) return {};
   const bool bind =
       in.host.in_user_namespace || in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
   std::map<std::string, std::vector<oci::Device>> by_directory;
@@ -121,7 +128,7 @@ Result<void> plan_devices(const PlanInput& in, Builder& b) {
   }
   by_directory["/dev"];
   for (const auto& [directory, devices] : by_directory) {
-    if (!bind || directory == "/dev") enter(in, directory, b);
+    if (!bind || directory == "/dev") enter(directory, dev_is_kept && directory == "/dev", b);
     for (const oci::Device& device : devices) {
       bind ? plan_node_bind(in, device, b) : plan_node(device, b);
     }

@@ -8,7 +8,16 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
 
+#include "executor/base/error.h"
+#include "executor/init/step.h"
+#include "executor/oci/spec.h"
+#include "executor/setup/mount_table.h"
+#include "executor/setup/plan.h"
 #include "executor/setup/seccomp.h"
 
 namespace amphora::setup {
@@ -157,20 +166,24 @@ void plan_outer_hooks(const PlanInput& in, Builder& b) {
 
 Result<Plan> make_plan(const PlanInput& in) {
   TRY(validate(in.spec));
-  TRY(check_rootless(in, /*is_exec=*/false));
+  const bool own_mounts = in.spec.find_namespace(NamespaceKind::kMount) != nullptr;
+  MountTable table;
+  if (own_mounts) {
+    TRY_ASSIGN(table, read_mounts(in.spec));
+  }
+  TRY(check_rootless(in, table));
   Builder b;
   plan_own_oom_score(in, b);
   plan_cgroups(in, b);
   // Not the caller's mask, which kernels keep over the change of cpuset (runc #3922).
   TRY(plan_affinity("", "", b));
   TRY(plan_namespaces(in, b));
-  const bool own_mounts = in.spec.find_namespace(NamespaceKind::kMount) != nullptr;
   if (own_mounts) {
     TRY(plan_rootfs(in, b));
-    TRY(plan_mounts(in, b));
+    TRY_ASSIGN(const bool dev_is_kept, plan_mounts(in, table, b));
     plan_outer_hooks(in, b);
-    TRY(plan_devices(in, b));
-    plan_pivot(in, b);
+    TRY(plan_devices(in, table, dev_is_kept, b));
+    plan_pivot(in, table, b);
   }
   if (!own_mounts) {
     if (in.process.terminal) b.step(kAttachRoot, "open the root");
@@ -179,7 +192,7 @@ Result<Plan> make_plan(const PlanInput& in) {
     plan_outer_hooks(in, b);
   }
   plan_stdio(in, b, own_mounts, joins_pid_late(in.spec));
-  plan_late_mounts(in, b);
+  if (own_mounts) plan_late_mounts(in, table, b);
   plan_names(in, b);
   plan_view(in, b);
   TRY(plan_identity(in, b));
@@ -188,7 +201,7 @@ Result<Plan> make_plan(const PlanInput& in) {
 }
 
 Result<Plan> make_exec_plan(const PlanInput& in, int init_pidfd) {
-  TRY(check_rootless(in, /*is_exec=*/true));
+  TRY(check_rootless_exec(in));
   Builder b;
   plan_own_oom_score(in, b);
   const oci::ExecCpuAffinity cpus = in.process.exec_cpu_affinity.value_or(oci::ExecCpuAffinity());

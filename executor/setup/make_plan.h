@@ -12,6 +12,7 @@
 #include "executor/oci/spec.h"
 #include "executor/setup/exec_plan.h"
 #include "executor/setup/host.h"
+#include "executor/setup/mount_table.h"
 #include "executor/setup/plan.h"
 
 namespace amphora::setup {
@@ -63,7 +64,8 @@ uint64_t clone_flag(oci::NamespaceKind kind) noexcept;
 const char* to_string(oci::NamespaceKind kind) noexcept;
 
 /// What the spec asks and a caller who is not root cannot have (rootless.cc).
-Result<void> check_rootless(const PlanInput& in, bool is_exec);
+Result<void> check_rootless(const PlanInput& in, const MountTable& table);
+Result<void> check_rootless_exec(const PlanInput& in);
 /// oom_score_adj by the process itself, where its parent may not write it; before anything else.
 void plan_own_oom_score(const PlanInput& in, Builder& b);  // rootless.cc
 /// Lets an unprivileged caller find its container again.
@@ -90,16 +92,19 @@ int32_t plan_tree(const PlanInput& in, Source&& source, Builder& b);  // trees.c
 int32_t plan_bind_source(const PlanInput& in, const oci::Mount& mount, Source&& source,
                          Builder& b);                       // trees.cc
 Result<void> plan_rootfs(const PlanInput& in, Builder& b);  // mounts.cc
-Result<void> plan_mounts(const PlanInput& in, Builder& b);  // mounts.cc
-Result<void> plan_cgroup_mount(const PlanInput& in, const oci::Mount& mount,
+/// Adds linux.mountLabel to the table's options. True: a descriptor of /dev stays in the child (init::kKeep),
+/// with nothing over it since.
+Result<bool> plan_mounts(const PlanInput& in, MountTable& table, Builder& b);  // mounts.cc
+Result<void> plan_cgroup_mount(const PlanInput& in, const PlannedMount& planned,
                                Builder& b);  // cgroup_mount.cc
-/// Whether plan_mounts leaves a descriptor of /dev in the child (init::kKeep), with nothing over it since.
-bool dev_was_entered(const PlanInput& in);
-Result<void> plan_devices(const PlanInput& in, Builder& b);   // devices.cc
-void plan_proc_paths(const PlanInput& in, Builder& b);        // masked_paths.cc: in a new /proc
-void plan_other_paths(const PlanInput& in, Builder& b);       // masked_paths.cc: all others
-void plan_pivot(const PlanInput& in, Builder& b);             // mounts.cc
-void plan_late_mounts(const PlanInput& in, Builder& b);       // mounts.cc
+/// `dev_is_kept`: what plan_mounts answered.
+Result<void> plan_devices(const PlanInput& in, const MountTable& table, bool dev_is_kept,
+                          Builder& b);  // devices.cc
+// masked_paths.cc: in a new /proc, and all others
+void plan_proc_paths(const PlanInput& in, const MountTable& table, Builder& b);
+void plan_other_paths(const PlanInput& in, const MountTable& table, Builder& b);
+void plan_pivot(const PlanInput& in, const MountTable& table, Builder& b);        // mounts.cc
+void plan_late_mounts(const PlanInput& in, const MountTable& table, Builder& b);  // mounts.cc
 void plan_names(const PlanInput& in, Builder& b);             // process.cc: hostname, sysctls
 Result<void> plan_identity(const PlanInput& in, Builder& b);  // process.cc: labels, umask
 Result<void> plan_limits(const PlanInput& in, Builder& b);    // process.cc: rlimits, oom, scheduler

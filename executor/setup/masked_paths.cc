@@ -4,13 +4,18 @@
 #include <sys/mount.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <set>
+#include <string>
 #include <string_view>
+#include <utility>
 
-#include "executor/base/path.h"
+#include "executor/init/step.h"
 #include "executor/setup/make_plan.h"
-#include "executor/setup/mount_options.h"
+#include "executor/setup/mount_table.h"
+#include "executor/setup/plan.h"
 
 namespace amphora::setup {
 namespace {
@@ -21,21 +26,9 @@ using enum init::Op;
 constexpr std::string_view kProcDirectories[] = {"acpi", "asound", "bus",  "driver",
                                                  "fs",   "irq",    "scsi", "sys"};
 
-/// Whether /proc is the new procfs of this plan, which only the kernel makes names in.
-bool has_new_proc(const oci::Spec& spec) {
-  bool fresh = false;
-  for (const oci::Mount& mount : spec.mounts) {
-    if (!path::is_below("/proc", path::clean("/" + mount.destination))) continue;
-    const auto options = parse_mount_options(mount);
-    fresh = path::clean("/" + mount.destination) == "/proc" && mount.type == "proc" && options &&
-            !options->bind;
-  }
-  return fresh;
-}
-
 /// The name, for a path that is one in /proc; empty for any other.
-std::string_view name_in_proc(const PlanInput& in, const std::string& path) {
-  return has_new_proc(in.spec) && path.starts_with("/proc/") && path.size() > 6 &&
+std::string_view name_in_proc(const MountTable& table, const std::string& path) {
+  return table.new_proc && path.starts_with("/proc/") && path.size() > 6 &&
                  path.find('/', 6) == std::string::npos && path != "/proc/." && path != "/proc/.."
              ? std::string_view(path).substr(6)
              : std::string_view();
@@ -67,12 +60,12 @@ MaskTrees mask_trees(const PlanInput& in, Builder& b) {
 }
 
 /// `in_proc` says which are planned: names in /proc, or all others.
-void plan_masks(const PlanInput& in, Builder& b, bool in_proc) {
+void plan_masks(const PlanInput& in, const MountTable& table, Builder& b, bool in_proc) {
   MaskTrees trees;
   std::set<std::string_view> seen;
   for (const std::string& masked : in.spec.linux_.masked_paths) {
     if (!seen.insert(masked).second) continue;
-    const std::string_view name = name_in_proc(in, masked);
+    const std::string_view name = name_in_proc(table, masked);
     if (name.empty() == in_proc) continue;
     if (trees.null < 0) trees = mask_trees(in, b);
     const uint32_t target = b.text(in_proc ? name : std::string_view(masked));
@@ -89,9 +82,9 @@ void plan_masks(const PlanInput& in, Builder& b, bool in_proc) {
   }
 }
 
-void plan_readonly_paths(const PlanInput& in, Builder& b, bool in_proc) {
+void plan_readonly_paths(const PlanInput& in, const MountTable& table, Builder& b, bool in_proc) {
   for (const std::string& readonly : in.spec.linux_.readonly_paths) {
-    const std::string_view name = name_in_proc(in, readonly);
+    const std::string_view name = name_in_proc(table, readonly);
     if (name.empty() == in_proc) continue;
     const uint32_t target = b.text(in_proc ? name : std::string_view(readonly));
     init::Step& s = b.step(kReadonlyPath, "make " + readonly + " read-only");
@@ -104,10 +97,10 @@ void plan_readonly_paths(const PlanInput& in, Builder& b, bool in_proc) {
 }  // namespace
 
 /// Paths in /proc, by their names in it: entered once, two calls each and one for what is missing.
-void plan_proc_paths(const PlanInput& in, Builder& b) {
+void plan_proc_paths(const PlanInput& in, const MountTable& table, Builder& b) {
   // The host's null device is the one for masks: after the pivot its path would be the image's.
   if (!in.host.may_mount && !in.spec.linux_.masked_paths.empty()) mask_trees(in, b);
-  const auto is_name = [&](const std::string& path) { return !name_in_proc(in, path).empty(); };
+  const auto is_name = [&](const std::string& path) { return !name_in_proc(table, path).empty(); };
   if (std::ranges::none_of(in.spec.linux_.readonly_paths, is_name) &&
       std::ranges::none_of(in.spec.linux_.masked_paths, is_name)) {
     return;
@@ -116,13 +109,13 @@ void plan_proc_paths(const PlanInput& in, Builder& b) {
   init::Step& s = b.step(kEnterDir, "enter /proc");
   s.a = proc;
   s.n = 1;
-  plan_readonly_paths(in, b, /*in_proc=*/true);
-  plan_masks(in, b, /*in_proc=*/true);
+  plan_readonly_paths(in, table, b, /*in_proc=*/true);
+  plan_masks(in, table, b, /*in_proc=*/true);
 }
 
-void plan_other_paths(const PlanInput& in, Builder& b) {
-  plan_readonly_paths(in, b, /*in_proc=*/false);
-  plan_masks(in, b, /*in_proc=*/false);
+void plan_other_paths(const PlanInput& in, const MountTable& table, Builder& b) {
+  plan_readonly_paths(in, table, b, /*in_proc=*/false);
+  plan_masks(in, table, b, /*in_proc=*/false);
 }
 
 }  // namespace amphora::setup

@@ -5,13 +5,21 @@
 #include <sys/mount.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <expected>
 #include <string_view>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
 #include "executor/base/missing.h"
 #include "executor/base/path.h"
+#include "executor/init/step.h"
+#include "executor/oci/spec.h"
 #include "executor/setup/idmap.h"
 #include "executor/setup/make_plan.h"
-#include "executor/setup/mount_options.h"
+#include "executor/setup/mount_table.h"
+#include "executor/setup/plan.h"
 
 namespace amphora::setup {
 namespace {
@@ -46,25 +54,19 @@ std::vector<uint64_t> base_propagation(uint64_t root) {
   return {MS_SLAVE | MS_REC};
 }
 
-std::string noun(const oci::Mount& mount) {
-  const std::string& what = mount.source.empty() ? mount.type : mount.source;
-  return "mount " + what + " on " + mount.destination;
-}
-
-std::string target_of(const oci::Mount& mount) { return path::clean("/" + mount.destination); }
-
-void plan_propagation(const oci::Mount& mount, const MountOptions& options, Builder& b) {
-  for (const uint64_t flags : options.propagation) {
-    const uint32_t target = b.text(target_of(mount));
-    init::Step& s = b.step(kTargetPropagation, "set propagation of " + mount.destination);
+void plan_propagation(const PlannedMount& planned, Builder& b) {
+  for (const uint64_t flags : planned.options.propagation) {
+    const uint32_t target = b.text(planned.target);
+    init::Step& s = b.step(kTargetPropagation, "set propagation of " + planned.mount->destination);
     s.a = target;
     s.n = flags & ~static_cast<uint64_t>(MS_REC);
     if ((flags & MS_REC) != 0) s.flags = init::kRecursive;
   }
 }
 
-Result<void> plan_bind(const PlanInput& in, const oci::Mount& mount, const MountOptions& options,
-                       Builder& b) {
+Result<void> plan_bind(const PlanInput& in, const PlannedMount& planned, Builder& b) {
+  const oci::Mount& mount = *planned.mount;
+  const MountOptions& options = planned.options;
   TRY_ASSIGN(const uint64_t root, root_propagation(in.spec));
   Source source;
   source.kind = Source::Kind::kTree;
@@ -81,7 +83,7 @@ Result<void> plan_bind(const PlanInput& in, const oci::Mount& mount, const Mount
   source.rec_set = options.rec_set;
   // A bound /sys brings the host's cgroups along, which "ro" alone would leave writable (CVE-2023-25809).
   if (options.recursive_bind && (options.attr_set & MOUNT_ATTR_RDONLY) != 0 &&
-      target_of(mount) == "/sys") {
+      planned.target == "/sys") {
     source.rec_set |= MOUNT_ATTR_RDONLY;
   }
   source.rec_clr = options.rec_clr;
@@ -90,14 +92,13 @@ Result<void> plan_bind(const PlanInput& in, const oci::Mount& mount, const Mount
                             options.propagation.end());
   if (options.idmap) {
     auto mapped = set_idmap(in.spec, mount, options, source);
-    if (!mapped) return std::unexpected(std::move(mapped).error().context(noun(mount)));
+    if (!mapped) return std::unexpected(std::move(mapped).error().context(planned.noun()));
   }
   const int32_t fd = plan_bind_source(in, mount, std::move(source), b);
-  const std::string target = target_of(mount);
-  const uint32_t at = b.text(target);
-  const uint32_t directory = options.copy_symlink ? b.text(path::dir_name(target)) : 0;
-  const uint32_t name = options.copy_symlink ? b.text(path::base_name(target)) : 0;
-  init::Step& s = b.step(kBind, noun(mount));
+  const uint32_t at = b.text(planned.target);
+  const uint32_t directory = options.copy_symlink ? b.text(path::dir_name(planned.target)) : 0;
+  const uint32_t name = options.copy_symlink ? b.text(path::base_name(planned.target)) : 0;
+  init::Step& s = b.step(kBind, planned.noun());
   s.fd = fd;
   s.a = at;
   s.b = directory;
@@ -107,56 +108,29 @@ Result<void> plan_bind(const PlanInput& in, const oci::Mount& mount, const Mount
 }
 
 /// Recursive attributes and propagation, which a new filesystem gets when it is attached.
-void plan_attributes(const oci::Mount& mount, const MountOptions& options, Builder& b) {
+void plan_attributes(const PlannedMount& planned, Builder& b) {
+  const MountOptions& options = planned.options;
   if (options.rec_set != 0 || options.rec_clr != 0) {
-    const uint32_t target = b.text(target_of(mount));
-    init::Step& s = b.step(kRemount, "set attributes of " + mount.destination);
+    const uint32_t target = b.text(planned.target);
+    init::Step& s = b.step(kRemount, "set attributes of " + planned.mount->destination);
     s.a = target;
     s.n = options.rec_set;
     s.m = options.rec_clr;
     s.flags = init::kRecursive;
   }
-  plan_propagation(mount, options, b);
+  plan_propagation(planned, b);
 }
 
 /// Filesystems that things are still made in stay writable until after the pivot.
-bool is_filled_later(const oci::Mount& mount) {
-  return mount.type == "tmpfs" || target_of(mount) == "/dev";
+bool is_filled_later(const PlannedMount& planned) {
+  return planned.mount->type == "tmpfs" || planned.target == "/dev";
 }
-
-/// Whether this mount's place is a name in /dev, where an earlier mount of the plan put a new tmpfs that
-/// nothing has covered since: then it is made there by its name, without looking the path up.
-bool is_in_new_dev(const PlanInput& in, const oci::Mount& mount) {
-  if (path::dir_name(target_of(mount)) != "/dev") return false;
-  bool fresh = false;
-  for (const oci::Mount& earlier : in.spec.mounts) {
-    if (&earlier == &mount) return fresh;
-    if (!path::is_below("/dev", target_of(earlier))) continue;
-    const auto options = parse_mount_options(earlier);
-    fresh = target_of(earlier) == "/dev" && earlier.type == "tmpfs" && options && !options->bind &&
-            !options->copy_up;
-  }
-  return false;
-}
-
-}  // namespace
-
-bool dev_was_entered(const PlanInput& in) {
-  bool entered = false;
-  for (const oci::Mount& mount : in.spec.mounts) {
-    if (path::is_below("/dev", target_of(mount))) entered = false;
-    const auto options = parse_mount_options(mount);
-    if (options && !options->bind && is_in_new_dev(in, mount)) entered = true;
-  }
-  return entered;
-}
-
-namespace {
 
 /// linux.mountLabel is for filesystems that are made, but not for the kernel's own (runc's rule).
-bool takes_label(const oci::Mount& mount, const MountOptions& options) {
-  return !options.bind && mount.type != "proc" && mount.type != "sysfs" && mount.type != "mqueue" &&
-         !mount.type.starts_with("cgroup");
+bool takes_label(const PlannedMount& planned) {
+  const oci::Mount& mount = *planned.mount;
+  return !planned.options.bind && mount.type != "proc" && mount.type != "sysfs" &&
+         mount.type != "mqueue" && !mount.type.starts_with("cgroup");
 }
 
 /// The words of a filesystem's own options; a comma between quotes separates nothing (SELinux).
@@ -178,14 +152,13 @@ std::vector<std::string> data_words(std::string_view data) {
 
 /// What a tmpfs takes from the directory below: its mode unless the spec says one, as runc has it;
 /// with tmpcopyup also its owner and all that it holds.
-uint64_t inherited(const oci::Mount& mount, const MountOptions& options,
-                   const std::vector<std::string>& words) {
-  if (mount.type != "tmpfs") return 0;
+uint64_t inherited(const PlannedMount& planned, const std::vector<std::string>& words) {
+  if (planned.mount->type != "tmpfs") return 0;
   const auto says = [&](std::string_view key) {
     return std::ranges::any_of(words, [&](const std::string& w) { return w.starts_with(key); });
   };
   uint64_t what = says("mode=") ? 0 : init::kInheritMode;
-  if (options.copy_up) {
+  if (planned.options.copy_up) {
     what |= init::kInheritContent;
     if (!says("uid=") && !says("gid=")) what |= init::kInheritOwner;
   }
@@ -200,35 +173,37 @@ void add_superblock_words(uint64_t flags, std::vector<std::string>& words) {
 }
 
 /// A tmpfs that takes something from the directory it hides.
-void plan_over(const oci::Mount& mount, const MountOptions& options, std::vector<std::string> words,
-               uint64_t inherit, Builder& b) {
-  add_superblock_words(options.ms_flags, words);
-  const uint32_t target = b.text(target_of(mount));
+void plan_over(const PlannedMount& planned, std::vector<std::string> words, uint64_t inherit,
+               Builder& b) {
+  const oci::Mount& mount = *planned.mount;
+  add_superblock_words(planned.options.ms_flags, words);
+  const uint32_t target = b.text(planned.target);
   const uint32_t type = b.text(mount.type);
   const uint32_t source = b.text(mount.source.empty() ? mount.type : mount.source);
   const uint32_t list = b.list(words);
-  init::Step& s = b.step(kMountOver, noun(mount));
+  init::Step& s = b.step(kMountOver, planned.noun());
   s.a = target;
   s.b = type;
   s.c = source;
   s.d = list;
-  s.n = options.attr_set & ~static_cast<uint64_t>(MOUNT_ATTR_RDONLY);  // is_filled_later
+  // is_filled_later
+  s.n = planned.options.attr_set & ~static_cast<uint64_t>(MOUNT_ATTR_RDONLY);
   s.m = inherit;
 }
 
 /// A joined pid namespace is entered after all mounts, and procfs shows the one that its mounter is in.
-void plan_proc_of_joined(const PlanInput& in, const oci::Mount& mount, const MountOptions& options,
-                         Builder& b) {
+void plan_proc_of_joined(const PlanInput& in, const PlannedMount& planned, Builder& b) {
+  const MountOptions& options = planned.options;
   std::vector<std::string> words = data_words(options.data);
   add_superblock_words(options.ms_flags, words);
   const int32_t ns = joined_namespace(*in.spec.find_namespace(oci::NamespaceKind::kPid), b);
   Source empty;
   empty.kind = Source::Kind::kEmpty;
-  empty.what = noun(mount);
+  empty.what = planned.noun();
   const int32_t root = plan_tree(in, std::move(empty), b);
-  const uint32_t target = b.text(target_of(mount));
+  const uint32_t target = b.text(planned.target);
   const uint32_t list = b.list(words);
-  init::Step& s = b.step(kMountProc, noun(mount));
+  init::Step& s = b.step(kMountProc, planned.noun());
   s.a = target;
   s.d = list;
   s.n = options.attr_set;
@@ -239,62 +214,72 @@ void plan_proc_of_joined(const PlanInput& in, const oci::Mount& mount, const Mou
 
 /// sysfs is the network namespace's: without one of its own a user namespace may not mount it (EPERM),
 /// and gets the host's, read-only to its last mount (CVE-2023-25809).
-int32_t sysfs_instead(const PlanInput& in, const oci::Mount& mount, Builder& b) {
+int32_t sysfs_instead(const PlanInput& in, const PlannedMount& planned, Builder& b) {
   const bool user = in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr;
-  if (mount.type != "sysfs" || !user || has_new(in.spec, oci::NamespaceKind::kNetwork)) return -1;
+  if (planned.mount->type != "sysfs" || !user || has_new(in.spec, oci::NamespaceKind::kNetwork))
+    return -1;
   Source tree;
   tree.kind = Source::Kind::kTree;
   tree.path = "/sys";
-  tree.what = "the host's /sys for " + noun(mount);
+  tree.what = "the host's /sys for " + planned.noun();
   tree.recursive = true;
   tree.rec_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
   tree.propagation = {MS_PRIVATE | MS_REC};
   return plan_tree(in, std::move(tree), b);
 }
 
-Result<void> plan_filesystem(const PlanInput& in, const oci::Mount& mount,
-                             const MountOptions& options, std::string& entered, Builder& b) {
+/// What the child has open while mounts are made, which saves looking the same path up again.
+struct Held {
+  bool entered = false;  ///< /dev is the directory of the last kEnterDir
+  bool kept_dev =
+      false;  ///< its descriptor was kept (init::kKeep), and nothing has come over it since
+};
+
+Result<void> plan_filesystem(const PlanInput& in, const PlannedMount& planned, Held& held,
+                             Builder& b) {
+  const oci::Mount& mount = *planned.mount;
+  const MountOptions& options = planned.options;
   const auto refuse = [&](const char* why) {
-    return fail(Errc::kInvalid, noun(mount) + ": " + why);
+    return fail(Errc::kInvalid, planned.noun() + ": " + why);
   };
   if (options.idmap) return refuse("only bind mounts can be id-mapped");
   if (options.copy_up && mount.type != "tmpfs") return refuse("tmpcopyup is for tmpfs only");
   std::vector<std::string> words = data_words(options.data);
-  if (const uint64_t inherit = inherited(mount, options, words); inherit != 0) {
-    entered.clear();  // it may have been mounted over
-    plan_over(mount, options, std::move(words), inherit, b);
-    plan_attributes(mount, options, b);
+  if (const uint64_t inherit = inherited(planned, words); inherit != 0) {
+    held.entered = false;  // it may have been mounted over
+    plan_over(planned, std::move(words), inherit, b);
+    plan_attributes(planned, b);
     return {};
   }
   if (mount.type == "proc" && joins_pid_late(in.spec)) {
-    entered.clear();
-    plan_proc_of_joined(in, mount, options, b);
-    plan_attributes(mount, options, b);
+    held.entered = false;
+    plan_proc_of_joined(in, planned, b);
+    plan_attributes(planned, b);
     return {};
   }
   uint64_t flags = options.ms_flags;
-  if (is_filled_later(mount)) flags &= ~static_cast<uint64_t>(MS_RDONLY);
-  const bool in_dev = is_in_new_dev(in, mount);
+  if (is_filled_later(planned)) flags &= ~static_cast<uint64_t>(MS_RDONLY);
+  const bool in_dev = planned.in_new_dev;
   // A mount namespace that was joined may have others in it, who could swap a name for a link. In a user
   // namespace the mount may be refused (EPERM), and its stand-in wants the directory's descriptor.
   const bool alone = has_new(in.spec, oci::NamespaceKind::kMount) &&
                      in.spec.find_namespace(oci::NamespaceKind::kUser) == nullptr;
-  if (in_dev && entered != "/dev") {
+  if (in_dev && !held.entered) {
     const uint32_t dev = b.text("/dev");
     init::Step& s = b.step(kEnterDir, "open /dev as a directory");
     s.a = dev;
     s.n = alone ? 1 : 0;
     s.m = init::kKeep;
-    entered = "/dev";
+    held = {.entered = true, .kept_dev = true};
   }
-  if (!in_dev) entered.clear();
-  const int32_t instead = sysfs_instead(in, mount, b);
-  const uint32_t target = b.text(target_of(mount));
-  const uint32_t name = in_dev ? b.text(path::base_name(target_of(mount))) : target;
+  if (!in_dev) held.entered = false;
+  const int32_t instead = sysfs_instead(in, planned, b);
+  const uint32_t target = b.text(planned.target);
+  const uint32_t name = in_dev ? b.text(path::base_name(planned.target)) : target;
   const uint32_t type = b.text(mount.type);
   const uint32_t source = b.text(mount.source.empty() ? mount.type : mount.source);
   const uint32_t data = b.text(options.data);
-  init::Step& s = b.step(kMountFs, noun(mount));
+  init::Step& s = b.step(kMountFs, planned.noun());
   s.a = name;
   s.m = !in_dev ? 0 : alone ? 2 : 1;
   s.b = type;
@@ -304,14 +289,14 @@ Result<void> plan_filesystem(const PlanInput& in, const oci::Mount& mount,
   s.fd = instead;
   // "must be mounted on ordinary directory" (CVE-2019-19921, CVE-2023-27561).
   if (mount.type == "proc" || mount.type == "sysfs") s.flags |= init::kNoFollow;
-  plan_attributes(mount, options, b);
+  plan_attributes(planned, b);
   return {};
 }
 
 /// A read-only mount whose content was still being made.
-void plan_late_readonly(const oci::Mount& mount, Builder& b) {
-  const uint32_t target = b.text(target_of(mount));
-  init::Step& s = b.step(kRemount, "remount " + mount.destination + " read-only");
+void plan_late_readonly(const PlannedMount& planned, Builder& b) {
+  const uint32_t target = b.text(planned.target);
+  init::Step& s = b.step(kRemount, "remount " + planned.mount->destination + " read-only");
   s.a = target;
   s.n = MOUNT_ATTR_RDONLY;
 }
@@ -348,30 +333,31 @@ Result<void> plan_rootfs(const PlanInput& in, Builder& b) {
   return {};
 }
 
-Result<void> plan_mounts(const PlanInput& in, Builder& b) {
-  std::string entered;  // the directory that a step of this kind left open, if nothing came over it
-  for (const oci::Mount& mount : in.spec.mounts) {
-    auto options = parse_mount_options(mount);
-    if (!options) return std::unexpected(std::move(options).error().context(noun(mount)));
-    if (!in.spec.linux_.mount_label.empty() && takes_label(mount, *options)) {
-      if (!options->data.empty()) options->data += ',';
-      options->data += "context=\"" + in.spec.linux_.mount_label + "\"";
+Result<bool> plan_mounts(const PlanInput& in, MountTable& table, Builder& b) {
+  Held held;
+  for (PlannedMount& planned : table.mounts) {
+    const std::string& type = planned.mount->type;
+    std::string& data = planned.options.data;
+    if (!in.spec.linux_.mount_label.empty() && takes_label(planned)) {
+      if (!data.empty()) data += ',';
+      data += "context=\"" + in.spec.linux_.mount_label + "\"";
     }
-    if (mount.type == "cgroup" || mount.type == "cgroup2") {
-      entered.clear();
-      TRY(plan_cgroup_mount(in, mount, b));
-    } else if (options->bind) {
-      entered.clear();
-      TRY(plan_bind(in, mount, *options, b));
+    if (path::is_below("/dev", planned.target)) held.kept_dev = false;
+    if (type == "cgroup" || type == "cgroup2") {
+      held.entered = false;
+      TRY(plan_cgroup_mount(in, planned, b));
+    } else if (planned.options.bind) {
+      held.entered = false;
+      TRY(plan_bind(in, planned, b));
     } else {
-      TRY(plan_filesystem(in, mount, *options, entered, b));
+      TRY(plan_filesystem(in, planned, held, b));
     }
   }
-  return {};
+  return held.kept_dev;
 }
 
-void plan_pivot(const PlanInput& in, Builder& b) {
-  plan_proc_paths(in, b);
+void plan_pivot(const PlanInput& in, const MountTable& table, Builder& b) {
+  plan_proc_paths(in, table, b);
   const auto propagation = root_propagation(in.spec);
   const bool shared = propagation && (*propagation & (MS_SHARED | MS_UNBINDABLE)) != 0;
   for (const std::string& point : in.kernel_mounts) {
@@ -390,19 +376,17 @@ void plan_pivot(const PlanInput& in, Builder& b) {
   if ((*propagation & MS_REC) != 0) after.flags = init::kRecursive;
 }
 
-void plan_late_mounts(const PlanInput& in, Builder& b) {
-  if (in.spec.find_namespace(oci::NamespaceKind::kMount) == nullptr) return;
-  for (const oci::Mount& mount : in.spec.mounts) {
-    const auto options = parse_mount_options(mount);
-    if (options && !options->bind && is_filled_later(mount) &&
-        (options->ms_flags & MS_RDONLY) != 0) {
-      plan_late_readonly(mount, b);
+void plan_late_mounts(const PlanInput& in, const MountTable& table, Builder& b) {
+  for (const PlannedMount& planned : table.mounts) {
+    if (!planned.options.bind && is_filled_later(planned) &&
+        (planned.options.ms_flags & MS_RDONLY) != 0) {
+      plan_late_readonly(planned, b);
     }
   }
   if (in.spec.root.readonly) {
     b.step(kRemountRoot, "make the root read-only").n = MOUNT_ATTR_RDONLY;
   }
-  plan_other_paths(in, b);
+  plan_other_paths(in, table, b);
 }
 
 }  // namespace amphora::setup

@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a caller who is not root cannot have: said before anything is made, by the spec's member. The
 // rules are runc's, but for groups, which a namespace mapped by newgidmap may set.
+#include <algorithm>
 #include <charconv>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
 
+#include "executor/base/error.h"
+#include "executor/init/step.h"
+#include "executor/oci/spec.h"
 #include "executor/setup/id_maps.h"
 #include "executor/setup/make_plan.h"
-#include "executor/setup/mount_options.h"
+#include "executor/setup/mount_table.h"
+#include "executor/setup/plan.h"
 
 namespace amphora::setup {
 namespace {
@@ -20,9 +30,8 @@ bool is_mapped(uint32_t id, const std::vector<oci::IdMapping>& map) {
 }
 
 /// "uid=" and "gid=" of a filesystem's own options.
-Result<void> check_ids_of(const oci::Mount& mount, const oci::Linux& linux_) {
-  TRY_ASSIGN(const MountOptions options, parse_mount_options(mount));
-  std::string_view rest = options.data;
+Result<void> check_ids_of(const PlannedMount& planned, const oci::Linux& linux_) {
+  std::string_view rest = planned.options.data;
   while (!rest.empty()) {
     const std::string_view word = rest.substr(0, rest.find(','));
     rest.remove_prefix(std::min(rest.size(), word.size() + 1));
@@ -33,7 +42,7 @@ Result<void> check_ids_of(const oci::Mount& mount, const oci::Linux& linux_) {
     if (error != std::errc() || end != word.data() + word.size())
       continue;  // the kernel's to judge
     if (!is_mapped(id, uid ? linux_.uid_mappings : linux_.gid_mappings)) {
-      return fail(Errc::kInvalid, "mount " + mount.destination + ": cannot specify " +
+      return fail(Errc::kInvalid, "mount " + planned.mount->destination + ": cannot specify " +
                                       std::string(word) +
                                       " mount option for rootless container: the id is not in " +
                                       (uid ? "linux.uidMappings" : "linux.gidMappings"));
@@ -62,10 +71,13 @@ Result<void> check_groups(const PlanInput& in) {
 
 }  // namespace
 
-Result<void> check_rootless(const PlanInput& in, bool is_exec) {
+Result<void> check_rootless_exec(const PlanInput& in) {
+  return in.host.euid == 0 ? Result<void>() : check_groups(in);
+}
+
+Result<void> check_rootless(const PlanInput& in, const MountTable& table) {
   if (in.host.euid == 0) return {};
   TRY(check_groups(in));
-  if (is_exec) return {};
   if (in.spec.find_namespace(NamespaceKind::kUser) == nullptr) {
     return fail(Errc::kInvalid,
                 "rootless containers require user namespaces: linux.namespaces has no user");
@@ -74,12 +86,11 @@ Result<void> check_rootless(const PlanInput& in, bool is_exec) {
     return fail(Errc::kUnsupported,
                 "linux.netDevices: network devices are not supported for rootless containers");
   }
-  for (const oci::Mount& mount : in.spec.mounts) {
-    if (has_new(in.spec, NamespaceKind::kUser)) TRY(check_ids_of(mount, in.spec.linux_));
-    TRY_ASSIGN(const MountOptions options, parse_mount_options(mount));
-    if (options.idmap) {
+  for (const PlannedMount& planned : table.mounts) {
+    if (has_new(in.spec, NamespaceKind::kUser)) TRY(check_ids_of(planned, in.spec.linux_));
+    if (planned.options.idmap) {
       return fail(Errc::kUnsupported,
-                  "mount " + mount.destination +
+                  "mount " + planned.mount->destination +
                       ": id-mapped mounts need CAP_SYS_ADMIN where the filesystem was mounted");
     }
   }

@@ -3,8 +3,16 @@
 // (sources.cc) or, where that may not or cannot yet, the child (kOpenTree).
 #include <sys/mount.h>
 
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "executor/base/path.h"
+#include "executor/init/step.h"
+#include "executor/oci/spec.h"
 #include "executor/setup/make_plan.h"
+#include "executor/setup/plan.h"
 
 namespace amphora::setup {
 
@@ -67,7 +75,7 @@ int32_t plan_open(Source&& source, uint16_t flags, uint64_t map, Builder& b) {
 std::string made_inside(const PlanInput& in, const oci::Mount& bind, bool recursive) {
   const std::string source = path::clean(bind.source);
   if (!source.starts_with('/') || !path::is_below(source, in.rootfs)) return {};
-  const std::string inside = path::clean("/" + source.substr(in.rootfs.size()));
+  std::string inside = path::clean("/" + source.substr(in.rootfs.size()));
   for (const oci::Mount& earlier : in.spec.mounts) {
     if (&earlier == &bind) break;
     const std::string target = path::clean("/" + earlier.destination);
