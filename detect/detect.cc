@@ -16,6 +16,7 @@
 
 #include "detect/entrypoint.h"
 #include "detect/magic.h"
+#include "executor/base/sys.h"
 
 namespace amphora::detect {
 
@@ -176,7 +177,14 @@ Verdict to_verdict(File&& file, Finding&& finding, std::string_view function) {
                   .why_not = {},
                   .module = {},
                   .artifacts = nullptr};
-  if (finding.kind != Kind::kNative) verdict.module = std::move(finding.module);
+  if (finding.kind != Kind::kNative) {
+    verdict.module = std::move(finding.module);
+  } else {
+    std::vector<UniqueFd> done;
+    done.push_back(std::move(finding.module));
+    done.push_back(std::move(file.fd));
+    sys::close_all(done);
+  }
   if (finding.sure) return verdict;
   if (!finding.unread.empty()) {
     verdict.why_not =

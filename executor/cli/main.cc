@@ -8,13 +8,20 @@
 #include <unistd.h>
 
 #include <exception>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/sys.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
 #include "executor/cli/early_seal.h"
 #include "executor/cli/help.h"
 #include "executor/cli/manual.h"
+#include "executor/cli/options.h"
 #include "executor/cli/output.h"
 
 namespace amphora::cli {
@@ -53,6 +60,8 @@ void keep_heap() {
   mallopt(M_TOP_PAD, 512 << 10);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
 }
+/// Before the constructors of libraries, the first of which takes memory from the heap.
+[[gnu::section(".preinit_array"), gnu::used]] void (*const kBeforeAll)() = keep_heap;
 
 /// What is opened first must not become the payload's stdio, nor a container's output a state file.
 void fill_standard_descriptors() {
@@ -192,7 +201,6 @@ int main(int argc, char* argv[]) {
   // it through /proc or ptrace (CVE-2016-9962).
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   amphora::cli::fill_standard_descriptors();
-  amphora::cli::keep_heap();
   try {  // the last door: nothing of ours throws, but libraries and the allocator may
     return amphora::cli::run(argc, argv);
   } catch (const std::exception& e) {
