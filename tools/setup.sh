@@ -12,7 +12,7 @@ packages=(
   libarchive-dev libnghttp2-dev libzstd-dev zlib1g-dev skopeo umoci
   clang lld wasi-libc libclang-rt-14-dev-wasm32
   containerd runc crun busybox-static strace jq mmdebstrap debian-archive-keyring iproute2 binutils
-  procps ca-certificates containernetworking-plugins iptables uidmap
+  procps ca-certificates containernetworking-plugins iptables uidmap curl
 )
 missing() {  # the packages that dpkg does not call installed
   local known
