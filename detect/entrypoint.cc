@@ -6,9 +6,21 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
+
+#include "detect/view.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::detect {
 

@@ -4,6 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <iterator>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include <fmt/format.h>

@@ -11,10 +11,21 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <expected>
+#include <iterator>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/path.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::detect {
 

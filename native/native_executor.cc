@@ -3,6 +3,16 @@
 #include "native/native_executor.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "detect/verdict.h"
+#include "executor/base/error.h"
+#include "executor/executor.h"
+#include "executor/oci/spec.h"
+#include "executor/setup/exec_plan.h"
 
 namespace amphora::native {
 namespace {

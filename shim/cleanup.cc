@@ -7,12 +7,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 #include "common.pb.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
+#include "executor/oci/state.h"
 #include "executor/runtime/runtime.h"
+#include "executor/setup/host.h"
+#include "executor/store/store.h"
+#include "shim/backend.h"
 #include "shim/bootstrap.h"
+#include "shim/flags.h"
 #include "shim/rootfs.h"
 #include "shim/runtime_backend.h"
 #include "shim/sandbox_files.h"

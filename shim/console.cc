@@ -9,6 +9,15 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "shim/loop.h"
 
 namespace amphora::shim {
 namespace {
@@ -74,22 +83,25 @@ void Console::pump_out() {
   report_done();
 }
 
+void Console::await_writable_master() {
+  if (!master_write_watch_) {
+    master_write_.reset(::fcntl(master_.get(), F_DUPFD_CLOEXEC, 0));
+    if (!master_write_) return;
+    master_write_watch_ = std::make_unique<FdWatch>(loop_, master_write_.get());
+  }
+  master_write_watch_->writable([this] { pump_in(); });
+}
+
 void Console::pump_in() {
   if (!master_) return;
   std::array<char, 4096> buffer;
   while (true) {
     while (!typed_.empty()) {
       const ssize_t sent = ::write(master_.get(), typed_.data(), typed_.size());
-      if (sent < 0 && would_block()) {
-        if (!master_write_watch_) {
-          master_write_.reset(::fcntl(master_.get(), F_DUPFD_CLOEXEC, 0));
-          if (!master_write_) return;
-          master_write_watch_ = std::make_unique<FdWatch>(loop_, master_write_.get());
-        }
-        master_write_watch_->writable([this] { pump_in(); });
+      if (sent < 0) {
+        if (would_block()) await_writable_master();
         return;
       }
-      if (sent < 0) return;
       typed_.erase(0, static_cast<size_t>(sent));
     }
     const ssize_t got = ::read(in_.get(), buffer.data(), buffer.size());

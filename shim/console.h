@@ -29,6 +29,7 @@ class Console {
  private:
   void pump_out();
   void pump_in();
+  void await_writable_master();
   bool write_pending();
   void close_master();
   void report_done();

@@ -2,19 +2,30 @@
 // The publisher. See events.h.
 #include "shim/events.h"
 
-#include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <boost/asio/post.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <iterator>
+#include <memory>
+#include <utility>
+
 #include <google/protobuf/message_lite.h>
 #include <spdlog/logger.h>
 
 #include "common.pb.h"
 #include "events.pb.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/sys.h"
+#include "shim/loop.h"
+#include "shim/status.h"
 
 namespace amphora::shim {
 namespace {

@@ -2,7 +2,10 @@
 // Go-style flags. See flags.h.
 #include "shim/flags.h"
 
+#include <cstddef>
 #include <optional>
+#include <span>
+#include <string>
 #include <string_view>
 
 namespace amphora::shim {

@@ -7,9 +7,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <memory>
+#include <string>
+#include <utility>
+
 #include <fmt/format.h>
 #include <spdlog/logger.h>
 #include <spdlog/sinks/sink.h>
+
+#include "executor/base/fd.h"
 
 namespace amphora::shim {
 namespace {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // containerd-shim-amphora-v1: the four ways in which containerd runs it, and the server among our own
 // processes. Nothing is done here but choosing.
-#include <unistd.h>
 
 #include <cstdio>
 #include <exception>

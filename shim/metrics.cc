@@ -3,9 +3,16 @@
 // containerd's Prometheus collector): where cpu or memory is set, all their parts are.
 #include "shim/metrics.h"
 
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "cgroups_v1.pb.h"
 #include "cgroups_v2.pb.h"
 #include "common.pb.h"
+#include "executor/cgroup/cgroup.h"
 
 namespace amphora::shim {
 namespace {

@@ -4,8 +4,16 @@
 
 #include <fcntl.h>
 
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "common.pb.h"
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
+#include "executor/criu/client.h"
+#include "executor/runtime/checkpoint.h"
 #include "options.pb.h"
 #include "runtime_options.pb.h"
 #include "shim/toml.h"

@@ -5,7 +5,13 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <chrono>
+#include <functional>
+#include <memory>
 #include <utility>
+
+#include "executor/base/process.h"
+#include "shim/loop.h"
 
 namespace amphora::shim {
 namespace {

@@ -6,7 +6,12 @@
 #include <fcntl.h>
 #include <poll.h>
 
+#include <cstddef>
+#include <memory>
 #include <utility>
+
+#include "executor/base/fd.h"
+#include "shim/loop.h"
 
 namespace amphora::shim {
 namespace {

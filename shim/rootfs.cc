@@ -14,12 +14,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
-#include "executor/base/path.h"
+#include "shim/idmapped.h"
 
 namespace amphora::shim {
 namespace {

@@ -2,6 +2,20 @@
 // TaskBackend on Runtime. See runtime_backend.h.
 #include "shim/runtime_backend.h"
 
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "executor/base/error.h"
+#include "executor/base/process.h"
+#include "executor/oci/spec.h"
+#include "executor/runtime/checkpoint.h"
+#include "executor/runtime/runtime.h"
+#include "executor/setup/host.h"
+#include "executor/store/store.h"
+#include "shim/backend.h"
 #include "shim/wiring.h"
 
 namespace amphora::shim {

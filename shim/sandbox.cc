@@ -6,10 +6,28 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include <spdlog/logger.h>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
+#include "executor/cgroup/cgroup.h"
+#include "executor/oci/spec.h"
 #include "executor/oci/state.h"
+#include "executor/runtime/runtime.h"
+#include "shim/backend.h"
+#include "shim/loop.h"
+#include "shim/rootfs.h"
 #include "shim/sandbox_files.h"
+#include "shim/task.h"
 
 namespace amphora::shim {
 
@@ -185,7 +203,7 @@ void Sandbox::remove(const std::string& id, Done<void> done) {
   }
   auto found = find(id);
   if (!found || (*found)->removing) return done({});
-  const PodPtr pod = *found;
+  const PodPtr& pod = *found;
   pod->removing = true;
   stop(id, std::chrono::seconds(0),
        [this, pod, done = std::move(done)](Result<void> stopped) mutable {

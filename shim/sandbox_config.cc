@@ -2,10 +2,16 @@
 // PodSandboxConfig read and turned into a spec. See sandbox_config.h.
 #include "shim/sandbox_config.h"
 
+#include <map>
+#include <vector>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "executor/base/error.h"
 #include "executor/base/path.h"
+#include "executor/oci/sandbox_spec.h"
+#include "executor/oci/spec.h"
 #include "sandbox.pb.h"
 #include "shim/options.h"
 

@@ -12,7 +12,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstddef>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/oci/sandbox_spec.h"
+#include "executor/oci/spec.h"
+#include "shim/sandbox_config.h"
 
 // pause/pause.c, compiled: no bytes of this file's own.
 __asm__(
@@ -21,6 +32,7 @@ __asm__(
     "\"\n"
     "amphora_pause_end: .byte 0\n"
     ".popsection\n");
+// NOLINTNEXTLINE(readability-identifier-naming): the names of symbols
 extern "C" const char amphora_pause_begin[], amphora_pause_end[];
 
 namespace amphora::shim {

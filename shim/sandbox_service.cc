@@ -4,12 +4,29 @@
 
 #include <sys/utsname.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include <fmt/format.h>
 #include <spdlog/logger.h>
 
 #include "common.pb.h"
+#include "executor/base/error.h"
+#include "executor/cgroup/cgroup.h"
+#include "executor/oci/spec.h"
 #include "sandbox.pb.h"
+#include "shim/loop.h"
 #include "shim/metrics.h"
+#include "shim/sandbox_config.h"
+#include "shim/status.h"
+#include "shim/task.h"
+#include "shim/ttrpc/server.h"
 
 namespace amphora::shim {
 

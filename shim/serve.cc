@@ -8,12 +8,20 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <deque>
 #include <exception>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include <spdlog/logger.h>
 
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
+#include "executor/oci/spec.h"
 #include "shim/bootstrap.h"
+#include "shim/flags.h"
 #include "shim/log.h"
 #include "shim/runtime_backend.h"
 #include "shim/sandbox_service.h"
@@ -212,7 +220,7 @@ int serve(const Flags& flags) {
   try {
     // Not on the stack's end: the process leaves by _exit, without waiting for workers or running
     // destructors that nobody would see.
-    static Shim* const shim = new Shim(flags);
+    auto* const shim = new Shim(flags);
     shim->run();
     ::_exit(0);
   } catch (const std::exception& exception) {

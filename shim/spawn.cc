@@ -13,11 +13,19 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <expected>
+#include <string>
 #include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/path.h"
 #include "executor/base/sys.h"
+#include "shim/bootstrap.h"
+#include "shim/flags.h"
 
 #ifndef PR_SCHED_CORE
 #define PR_SCHED_CORE 62

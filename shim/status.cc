@@ -6,6 +6,8 @@
 #include <string_view>
 #include <utility>
 
+#include "executor/base/error.h"
+
 namespace amphora::ttrpc {
 namespace {
 

@@ -3,13 +3,35 @@
 #include "shim/supervisor.h"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <spdlog/logger.h>
 
 #include "common.pb.h"
 #include "events.pb.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
+#include "executor/cgroup/cgroup.h"
+#include "executor/oci/spec.h"
 #include "executor/oci/state.h"
+#include "executor/runtime/runtime.h"
+#include "shim/backend.h"
+#include "shim/io.h"
+#include "shim/loop.h"
+#include "shim/rootfs.h"
+#include "shim/task.h"
 
 namespace amphora::shim {
 

@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checkpoints of tasks, and tasks of checkpoints. What CRIU is told is the runtime's (executor/runtime).
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <utility>
+
 #include <spdlog/logger.h>
 
 #include "events.pb.h"
+#include "executor/base/error.h"
+#include "executor/runtime/checkpoint.h"
+#include "executor/runtime/runtime.h"
+#include "shim/loop.h"
 #include "shim/supervisor.h"
+#include "shim/task.h"
 
 namespace amphora::shim {
 

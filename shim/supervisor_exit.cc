@@ -6,12 +6,26 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <spdlog/logger.h>
 
 #include "common.pb.h"
 #include "events.pb.h"
+#include "executor/base/error.h"
+#include "executor/base/process.h"
+#include "executor/runtime/runtime.h"
+#include "shim/loop.h"
+#include "shim/rootfs.h"
 #include "shim/supervisor.h"
+#include "shim/task.h"
 
 namespace amphora::shim {
 

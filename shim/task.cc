@@ -4,7 +4,15 @@
 
 #include <time.h>
 
-#include <algorithm>
+#include <cstdint>
+#include <expected>
+#include <iterator>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "executor/base/error.h"
 
 namespace amphora::shim {
 

@@ -4,12 +4,28 @@
 
 #include <unistd.h>
 
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include <spdlog/logger.h>
 
 #include "common.pb.h"
+#include "executor/base/error.h"
+#include "executor/cgroup/cgroup.h"
 #include "executor/oci/spec.h"
+#include "executor/runtime/runtime.h"
 #include "options.pb.h"
+#include "shim/loop.h"
 #include "shim/metrics.h"
+#include "shim/options.h"
+#include "shim/status.h"
+#include "shim/supervisor.h"
+#include "shim/task.h"
+#include "shim/ttrpc/server.h"
 #include "task.pb.h"
 
 namespace amphora::shim {

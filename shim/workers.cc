@@ -5,6 +5,13 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "executor/base/error.h"
+#include "shim/loop.h"
+
 namespace amphora::shim {
 
 Workers::~Workers() {

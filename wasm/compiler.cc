@@ -10,11 +10,24 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <expected>
+#include <mutex>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "amphora/engine.h"
+#include "detect/detect.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
 #include "executor/base/sys.h"
 #include "executor/cgroup/cgroup.h"
 

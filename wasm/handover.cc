@@ -2,7 +2,11 @@
 // Encoding of Handover: a fixed head, then NUL-terminated strings in the order of the struct.
 #include "wasm/handover.h"
 
+#include <cstdint>
 #include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace amphora::wasm {
 namespace {

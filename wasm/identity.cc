@@ -5,8 +5,11 @@
 #include <sys/auxv.h>
 #include <sys/stat.h>
 
+#include <cstdint>
 #include <cstring>
 #include <initializer_list>
+#include <string>
+#include <string_view>
 
 #ifdef __x86_64__
 #include <sys/platform/x86.h>

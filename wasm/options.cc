@@ -3,9 +3,19 @@
 #include "wasm/options.h"
 
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "detect/detect.h"
-#include "executor/base/path.h"
+#include "executor/base/error.h"
 
 namespace amphora::wasm {
 namespace {

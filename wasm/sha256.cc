@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 #include <cstring>
+#include <string>
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -76,14 +78,14 @@ __attribute__((target("sha,sse4.1,ssse3"))) void sha_ni_blocks(uint32_t* state, 
     const __m128i abef_before = abef;
     const __m128i cdgh_before = cdgh;
     __m128i w[4];
-    for (int i = 0; i < 4; ++i) {
-      w[i] =
-          _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data + 16 * i)), swap);
+    for (size_t i = 0; i < 4; ++i) {
+      w[i] = _mm_shuffle_epi8(
+          _mm_loadu_si128(reinterpret_cast<const __m128i*>(data + size_t{16} * i)), swap);
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      __m128i k =
-          _mm_add_epi32(w[i % 4], _mm_load_si128(reinterpret_cast<const __m128i*>(kRound + 4 * i)));
+    for (size_t i = 0; i < 16; ++i) {
+      __m128i k = _mm_add_epi32(
+          w[i % 4], _mm_load_si128(reinterpret_cast<const __m128i*>(kRound + size_t{4} * i)));
       cdgh = _mm_sha256rnds2_epu32(cdgh, abef, k);
       k = _mm_shuffle_epi32(k, 0x0E);
       abef = _mm_sha256rnds2_epu32(abef, cdgh, k);

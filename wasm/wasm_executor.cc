@@ -3,9 +3,23 @@
 #include "wasm/wasm_executor.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "amphora/engine.h"
+#include "detect/verdict.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
+#include "executor/executor.h"
+#include "executor/oci/spec.h"
+#include "executor/setup/exec_plan.h"
 #include "wasm/handover.h"
 #include "wasm/identity.h"
 #include "wasm/module.h"

@@ -9,13 +9,23 @@
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <expected>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
 #include "executor/base/sys.h"
+#include "executor/setup/exec_plan.h"
 #include "executor/setup/plan.h"
 #include "wasm/zygote_protocol.h"
 
@@ -107,7 +117,7 @@ Result<Process> HostProgram::start_locked(std::span<const std::string> args,
     ::posix_spawn_file_actions_addopen(&setup.actions, 2, "/dev/null", O_WRONLY, 0);
   }
   const int beyond = 3 + static_cast<int>(fds.size());
-  UniqueFd exe(::fcntl(exe_.get(), F_DUPFD_CLOEXEC, beyond));
+  UniqueFd const exe(::fcntl(exe_.get(), F_DUPFD_CLOEXEC, beyond));
   if (!exe) return fail_errno(errno, "duplicate the wasm host's descriptor");
   for (size_t i = 0; i < fds.size(); ++i) {
     moved.emplace_back(::fcntl(fds[i], F_DUPFD_CLOEXEC, beyond));

@@ -2,12 +2,17 @@
 // Error's text building. See error.h.
 #include "executor/base/error.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include <cctype>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
 
 namespace amphora {
 

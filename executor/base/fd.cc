@@ -4,11 +4,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstring>
+#include <expected>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
 #include "executor/base/resolve.h"
 #include "executor/base/sys.h"
 

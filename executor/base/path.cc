@@ -2,6 +2,11 @@
 // Path algebra. See path.h.
 #include "executor/base/path.h"
 
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
 namespace amphora::path {
 
 std::vector<std::string_view> components(std::string_view path) {

@@ -3,6 +3,8 @@
 #include "executor/base/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -10,7 +12,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <string>
+#include <vector>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/missing.h"
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U  // 6.3

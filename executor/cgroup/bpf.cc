@@ -9,9 +9,12 @@
 
 #include <cstdint>
 #include <cstring>
-#include <string>
+#include <span>
 #include <utility>
 #include <vector>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 
 namespace amphora::cgroup {
 namespace {

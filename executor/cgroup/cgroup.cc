@@ -4,13 +4,21 @@
 
 #include <errno.h>
 
+#include <expected>
+#include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
 #include "executor/cgroup/convert.h"
+#include "executor/cgroup/layout.h"
 #include "executor/cgroup/systemd.h"
 #include "executor/cgroup/v1.h"
 #include "executor/cgroup/v2.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
+#include "executor/setup/host.h"
 
 namespace amphora::cgroup {
 namespace {

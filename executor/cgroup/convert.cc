@@ -3,8 +3,14 @@
 #include "executor/cgroup/convert.h"
 
 #include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string>
 
 #include <fmt/format.h>
+
+#include "executor/base/error.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::cgroup {
 

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // A v1 cpuset is born empty, and nothing can join one without cpus and mems (ENOSPC). So each new
 // level gets its parent's, from the outside in.
-#include <algorithm>
 #include <string>
-#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/sys.h"
+#include "executor/cgroup/files.h"
 #include "executor/cgroup/v1.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::cgroup {
 namespace {

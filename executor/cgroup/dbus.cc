@@ -9,9 +9,17 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <expected>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/cgroup/dbus_message.h"
 #include "executor/cgroup/files.h"
 
 namespace amphora::cgroup::dbus {

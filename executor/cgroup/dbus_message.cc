@@ -2,9 +2,13 @@
 // Marshalling. See dbus_message.h; the format is that of the D-Bus specification, "Message Format".
 #include "executor/cgroup/dbus_message.h"
 
+#include <cstdint>
 #include <cstring>
+#include <string_view>
 
 #include <fmt/format.h>
+
+#include "executor/base/error.h"
 
 namespace amphora::cgroup::dbus {
 namespace {

@@ -3,10 +3,19 @@
 #include "executor/cgroup/device_rules.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
+
+#include "executor/base/error.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::cgroup {
 namespace {

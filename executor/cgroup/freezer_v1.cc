@@ -3,11 +3,14 @@
 // again makes it look at tasks forked meanwhile, and a thaw in between gets it unstuck.
 #include <errno.h>
 
+#include <cstdint>
+#include <expected>
 #include <string>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
 #include "executor/cgroup/files.h"
 #include "executor/cgroup/v1.h"
 

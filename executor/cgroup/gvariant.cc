@@ -7,9 +7,20 @@
 #include <bit>
 #include <charconv>
 #include <cmath>
-#include <limits>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <map>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
+
+#include "executor/base/error.h"
+#include "executor/cgroup/dbus_message.h"
 
 namespace amphora::cgroup {
 namespace {
@@ -133,7 +144,9 @@ class Parser {
       if (!complete(type, end, depth + 1)) return false;
       any = true;
     }
-    return any && end < type.size() && type[end++] == ')';
+    if (!any || end >= type.size()) return false;
+    ++end;
+    return true;
   }
 
   Result<DBusValue> plain(std::string_view type, int depth) {
@@ -164,7 +177,8 @@ class Parser {
     const char* const end = digits.data() + digits.size();
     if (kind == "d") {
       double value = 0;
-      const auto [stop, error] = std::from_chars(digits.data(), end, value);
+      const auto [stop, error] =
+          std::from_chars(digits.data(), digits.data() + digits.size(), value);
       if (error != std::errc() || stop != end || !std::isfinite(value))
         return wrong("is no number");
       return DBusValue{kind, std::bit_cast<uint64_t>(value), {}, {}};

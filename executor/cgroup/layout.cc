@@ -3,10 +3,17 @@
 #include "executor/cgroup/layout.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
 #include "executor/base/path.h"
+#include "executor/setup/host.h"
 
 namespace amphora::cgroup {
 

@@ -5,8 +5,13 @@
 #include <stdlib.h>
 
 #include <algorithm>
-#include <optional>
+#include <cstdint>
+#include <map>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "executor/cgroup/cgroup.h"
 #include "executor/cgroup/files.h"
 
 namespace amphora::cgroup {

@@ -6,11 +6,15 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
 #include "executor/base/sys.h"
 #include "executor/cgroup/files.h"

@@ -3,11 +3,17 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <initializer_list>
 #include <string>
-#include <utility>
+#include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/cgroup/cgroup.h"
+#include "executor/cgroup/files.h"
+#include "executor/cgroup/layout.h"
 #include "executor/cgroup/parse.h"
 #include "executor/cgroup/stats.h"
 #include "executor/cgroup/v1.h"

@@ -3,12 +3,16 @@
 #include <dirent.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/cgroup/cgroup.h"
 #include "executor/cgroup/files.h"
 #include "executor/cgroup/parse.h"
 #include "executor/cgroup/stats.h"

@@ -3,8 +3,15 @@
 #include "executor/cgroup/sub_groups.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
 
+#include "executor/base/error.h"
 #include "executor/base/path.h"
+#include "executor/cgroup/cgroup.h"
+#include "executor/cgroup/layout.h"
 
 namespace amphora::cgroup {
 

@@ -5,23 +5,39 @@
 
 #include <errno.h>
 #include <linux/sched.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <expected>
+#include <map>
+#include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
 #include "executor/base/sys.h"
-#include "executor/cgroup/convert.h"
+#include "executor/cgroup/cgroup.h"
 #include "executor/cgroup/files.h"
+#include "executor/cgroup/gvariant.h"
 #include "executor/cgroup/layout.h"
 #include "executor/cgroup/systemd_bus.h"
+#include "executor/cgroup/systemd_properties.h"
 #include "executor/cgroup/v1.h"
 #include "executor/cgroup/v2.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
+#include "executor/setup/host.h"
 
 namespace amphora::cgroup {
 namespace {
@@ -191,7 +207,8 @@ Result<std::unique_ptr<Cgroup>> create_systemd(const std::string& id, const oci:
   TRY(expand_slice(path.slice));
   const bool v2 = host.cgroup_mode == setup::CgroupMode::kUnified;
   TRY_ASSIGN(Systemd systemd, Systemd::connect(options.rootless));
-  UnitTarget target{v2, systemd.version(), read_list("/proc", "devices").value_or(std::string())};
+  UnitTarget const target{v2, systemd.version(),
+                          read_list("/proc", "devices").value_or(std::string())};
   TRY_ASSIGN(auto properties, unit_properties(id, path, unit, linux_.resources, options, target));
   if (!options.rootless && !host.in_user_namespace) {
     TRY_ASSIGN(auto devices, device_properties(linux_.resources.devices, target));

@@ -2,15 +2,25 @@
 // systemd over D-Bus. See systemd_bus.h and org.freedesktop.systemd1(5).
 #include "executor/cgroup/systemd_bus.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <variant>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
+#include "executor/cgroup/dbus.h"
+#include "executor/cgroup/dbus_message.h"
 #include "executor/cgroup/files.h"
+#include "executor/cgroup/gvariant.h"
+#include "executor/cgroup/systemd_properties.h"
 
 namespace amphora::cgroup {
 namespace {
@@ -102,10 +112,9 @@ Result<Systemd> Systemd::connect(bool user) {
   auto connection = dbus::Connection::open(bus_sockets(user), deadline());
   bool bus = true;
   Result<void> failed;
-  if (!connection) {
-    failed = std::unexpected(std::move(connection).error());
-  }
-  if (!connection && !user && ::geteuid() == 0) {
+  const bool refused = !connection;
+  if (refused) failed = std::unexpected(connection.error());
+  if (refused && !user && ::geteuid() == 0) {
     // A system without a bus: its manager listens for root itself.
     connection = dbus::Connection::open({kPrivateSocket}, deadline());
     bus = false;

@@ -4,12 +4,21 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
 #include "executor/cgroup/convert.h"
 #include "executor/cgroup/device_rules.h"
 #include "executor/cgroup/files.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::cgroup {
 namespace {

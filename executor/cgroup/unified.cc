@@ -9,11 +9,22 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/cgroup/files.h"
 #include "executor/cgroup/stats.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::cgroup {
 namespace {

@@ -4,14 +4,22 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <map>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
 #include "executor/cgroup/convert.h"
+#include "executor/cgroup/files.h"
+#include "executor/cgroup/layout.h"
 #include "executor/cgroup/unified.h"
 #include "executor/cgroup/v1.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::cgroup {
 namespace {

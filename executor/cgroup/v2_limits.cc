@@ -2,15 +2,23 @@
 // Writing the spec's values, which speak cgroup v1, to cgroup v2 files.
 #include <errno.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
 #include "executor/cgroup/convert.h"
+#include "executor/cgroup/files.h"
 #include "executor/cgroup/unified.h"
 #include "executor/cgroup/v2.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::cgroup {
 namespace {

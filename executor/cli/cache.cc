@@ -6,11 +6,21 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "detect/magic.h"
+#include "detect/verdict.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
+#include "executor/cli/options.h"
 #include "executor/cli/output.h"
 #include "executor/cli/wiring.h"
 #include "executor/oci/json_writer.h"

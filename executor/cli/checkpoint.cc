@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora checkpoint: a running container into a directory of images; it is removed then, unless it is to
 // run on.
+#include "executor/runtime/checkpoint.h"
+
 #include <sys/stat.h>
 
 #include <cerrno>
 #include <charconv>
 #include <string>
 
+#include "executor/base/error.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
 #include "executor/cli/criu_line.h"
+#include "executor/cli/options.h"
 #include "executor/runtime/runtime.h"
 
 namespace amphora::cli {

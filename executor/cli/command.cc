@@ -2,7 +2,16 @@
 // From a verb's words to its struct: options, number of arguments, help. See command.h.
 #include "executor/cli/command.h"
 
+#include <cstddef>
+#include <expected>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "executor/base/error.h"
+#include "executor/cli/context.h"
 #include "executor/cli/help.h"
+#include "executor/cli/options.h"
 #include "executor/cli/output.h"
 
 namespace amphora::cli {

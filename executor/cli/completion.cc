@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Completion scripts for bash, zsh and fish. See manual.h.
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
+#include "executor/cli/command.h"
 #include "executor/cli/manual.h"
+#include "executor/cli/options.h"
 
 namespace amphora::cli {
 namespace {

@@ -6,10 +6,17 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <expected>
+#include <string>
+#include <utility>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 
 namespace amphora::cli {
 namespace {

@@ -7,7 +7,12 @@
 
 #include <cerrno>
 #include <climits>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
 
+#include "executor/base/error.h"
 #include "executor/base/path.h"
 #include "executor/cli/wiring.h"
 #include "executor/runtime/runtime.h"

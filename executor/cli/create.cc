@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora create: a container set up to the last step before its program.
+#include <expected>
+#include <string>
+#include <utility>
+
+#include "executor/base/error.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
 #include "executor/cli/launch.h"
+#include "executor/cli/options.h"
 #include "executor/cli/words.h"
+#include "executor/runtime/runtime.h"
 
 namespace amphora::cli {
 namespace {

@@ -2,7 +2,10 @@
 // See criu_line.h.
 #include "executor/cli/criu_line.h"
 
+#include "executor/base/error.h"
 #include "executor/cli/launch.h"
+#include "executor/criu/client.h"
+#include "executor/runtime/checkpoint.h"
 
 namespace amphora::cli {
 

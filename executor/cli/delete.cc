@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora delete: removes a stopped container, or by force a running one.
+#include <expected>
+#include <utility>
+
+#include "executor/base/error.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
+#include "executor/cli/options.h"
 #include "executor/runtime/runtime.h"
 
 namespace amphora::cli {

@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora detect: native or WebAssembly, and why.
+#include <string>
+#include <utility>
+
+#include "detect/verdict.h"
+#include "executor/base/error.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
+#include "executor/cli/options.h"
 #include "executor/cli/output.h"
 #include "executor/oci/json_writer.h"
 #include "executor/runtime/runtime.h"

@@ -11,6 +11,8 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 
+#include <cstdint>
+
 #include "executor/base/missing.h"
 #include "executor/init/syscall.h"
 

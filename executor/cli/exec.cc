@@ -2,18 +2,26 @@
 // amphora exec: one more process in a running container.
 #include <fcntl.h>
 
+#include <expected>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
 #include "executor/cgroup/sub_groups.h"
 #include "executor/cli/command.h"
 #include "executor/cli/console.h"
+#include "executor/cli/context.h"
 #include "executor/cli/exec_process.h"
 #include "executor/cli/foreground.h"
 #include "executor/cli/launch.h"
+#include "executor/cli/options.h"
 #include "executor/cli/words.h"
 #include "executor/oci/spec.h"
+#include "executor/runtime/runtime.h"
 
 namespace amphora::cli {
 namespace {

@@ -3,10 +3,18 @@
 #include "executor/cli/exec_process.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
 #include "executor/cli/options.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::cli {
 namespace {

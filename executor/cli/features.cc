@@ -3,8 +3,10 @@
 // the document cannot promise what the code does not know.
 #include "executor/cli/features.h"
 
+#include <cstddef>
 #include <span>
-#include <vector>
+#include <string>
+#include <utility>
 
 #include "executor/oci/json_writer.h"
 #include "executor/setup/attributes.h"

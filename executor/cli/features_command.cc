@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora features: prints the features document. The document itself is features.cc.
+#include "executor/base/error.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
 #include "executor/cli/features.h"
 #include "executor/cli/output.h"
 #include "executor/setup/host.h"

@@ -9,6 +9,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
+
+#include "executor/base/error.h"
+#include "executor/base/process.h"
+#include "executor/cli/notify.h"
 
 namespace amphora::cli {
 

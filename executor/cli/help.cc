@@ -3,10 +3,16 @@
 #include "executor/cli/help.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "executor/cli/command.h"
 #include "executor/cli/features.h"
+#include "executor/cli/options.h"
 #include "executor/setup/seccomp.h"
 
 namespace amphora::cli {

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora kill: a signal to a container's init, or to all of its processes.
+#include <expected>
+#include <utility>
+
+#include "executor/base/error.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
+#include "executor/cli/options.h"
 #include "executor/cli/signals.h"
 #include "executor/runtime/runtime.h"
 

@@ -8,10 +8,20 @@
 
 #include <cerrno>
 #include <climits>
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <utility>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
 #include "executor/cli/console.h"
+#include "executor/cli/context.h"
+#include "executor/cli/notify.h"
 #include "executor/cli/options.h"
 #include "executor/oci/spec.h"
+#include "executor/runtime/runtime.h"
 
 namespace amphora::cli {
 namespace {

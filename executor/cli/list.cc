@@ -2,16 +2,24 @@
 // amphora list: all containers below the state root.
 #include <pwd.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <array>
+#include <cstdint>
 #include <cstdio>
+#include <expected>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
+#include "executor/cli/options.h"
 #include "executor/cli/output.h"
 #include "executor/cli/words.h"
 #include "executor/oci/json_writer.h"
+#include "executor/oci/state.h"
 #include "executor/runtime/runtime.h"
 
 namespace amphora::cli {

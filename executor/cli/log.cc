@@ -8,6 +8,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
@@ -88,7 +95,7 @@ std::string rfc3339(time_t seconds) {
   tm local{};
   localtime_r(&seconds, &local);
   char text[40];
-  size_t length = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S%z", &local);
+  size_t const length = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S%z", &local);
   // strftime writes +0200, RFC 3339 wants +02:00, and Go writes Z for none.
   std::string out(text, length);
   if (out.ends_with("+0000")) return out.replace(out.size() - 5, 5, "Z");

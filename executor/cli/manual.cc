@@ -2,6 +2,13 @@
 // The manual page. See manual.h; completion.cc has the scripts.
 #include "executor/cli/manual.h"
 
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "executor/cli/command.h"
+#include "executor/cli/options.h"
+
 namespace amphora::cli {
 namespace {
 

@@ -11,10 +11,21 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
+#include <expected>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/path.h"
+#include "executor/base/process.h"
+#include "executor/oci/spec.h"
+#include "executor/runtime/runtime.h"
 
 namespace amphora::cli {
 namespace {

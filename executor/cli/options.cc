@@ -3,8 +3,19 @@
 #include "executor/cli/options.h"
 
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "executor/base/error.h"
 
 namespace amphora::cli {
 namespace {

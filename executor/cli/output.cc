@@ -5,7 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
 
 namespace amphora::cli {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora pause and resume: the freezer.
+#include "executor/base/error.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
 #include "executor/runtime/runtime.h"
 
 namespace amphora::cli {

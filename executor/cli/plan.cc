@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora plan: the steps that create would take for a bundle; nothing is made.
+#include <string>
+
+#include "executor/base/error.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
+#include "executor/cli/options.h"
 #include "executor/cli/output.h"
 #include "executor/runtime/runtime.h"
 

@@ -7,9 +7,18 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <expected>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
+#include "executor/cli/options.h"
 #include "executor/cli/output.h"
 #include "executor/cli/ps_filter.h"
 #include "executor/cli/words.h"

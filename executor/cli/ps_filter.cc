@@ -2,8 +2,13 @@
 // See ps_filter.h.
 #include "executor/cli/ps_filter.h"
 
+#include <cstddef>
 #include <optional>
+#include <set>
+#include <string>
+#include <string_view>
 
+#include "executor/base/error.h"
 #include "executor/cli/options.h"
 
 namespace amphora::cli {

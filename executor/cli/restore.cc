@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora restore: a container from a bundle and a checkpoint, running.
+#include <expected>
+#include <string>
+#include <utility>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
 #include "executor/cli/criu_line.h"
 #include "executor/cli/foreground.h"
 #include "executor/cli/launch.h"
+#include "executor/cli/options.h"
 #include "executor/cli/words.h"
+#include "executor/runtime/checkpoint.h"
+#include "executor/runtime/runtime.h"
 
 namespace amphora::cli {
 namespace {

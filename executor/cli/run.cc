@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora run: create and start in one process; in the foreground it stays until the program ends,
 // gives its exit code and removes the container.
+#include <expected>
+#include <string>
+#include <utility>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
 #include "executor/cli/foreground.h"
 #include "executor/cli/launch.h"
+#include "executor/cli/options.h"
 #include "executor/cli/words.h"
+#include "executor/runtime/runtime.h"
 
 namespace amphora::cli {
 namespace {

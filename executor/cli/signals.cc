@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <string_view>
 
+#include "executor/base/error.h"
 #include "executor/cli/options.h"
 
 namespace amphora::cli {

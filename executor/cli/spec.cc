@@ -5,8 +5,17 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <expected>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
+#include "executor/cli/options.h"
 
 namespace amphora::cli {
 namespace {

@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora start: lets a created container's program run.
+#include <string>
+
+#include "executor/base/error.h"
+#include "executor/base/process.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
 #include "executor/cli/notify.h"
+#include "executor/oci/state.h"
 #include "executor/runtime/runtime.h"
+#include "executor/store/store.h"
 
 namespace amphora::cli {
 namespace {

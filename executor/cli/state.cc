@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora state: a container's state as the runtime spec words it.
+#include "executor/oci/state.h"
+
+#include "executor/base/error.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
 #include "executor/cli/output.h"
 #include "executor/runtime/runtime.h"
 

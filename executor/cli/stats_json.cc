@@ -2,8 +2,12 @@
 // See stats_json.h. Names and what is left out when zero are runc's.
 #include "executor/cli/stats_json.h"
 
+#include <cstdint>
+#include <optional>
+#include <utility>
 #include <vector>
 
+#include "executor/cgroup/cgroup.h"
 #include "executor/oci/json_writer.h"
 
 namespace amphora::cli {

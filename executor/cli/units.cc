@@ -2,9 +2,11 @@
 // See units.h. Decimals are computed in integers: no locale and no rounding surprises.
 #include "executor/cli/units.h"
 
-#include <limits>
-
-#include "executor/cli/options.h"
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
 
 namespace amphora::cli {
 namespace {

@@ -3,8 +3,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
+#include "executor/cli/options.h"
 #include "executor/cli/update_resources.h"
+#include "executor/oci/spec.h"
 #include "executor/runtime/runtime.h"
 
 namespace amphora::cli {

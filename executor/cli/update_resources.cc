@@ -2,9 +2,14 @@
 // See update_resources.h.
 #include "executor/cli/update_resources.h"
 
+#include <cstdint>
 #include <limits>
+#include <optional>
+#include <string>
 
+#include "executor/base/error.h"
 #include "executor/cli/units.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::cli {
 namespace {

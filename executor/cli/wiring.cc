@@ -2,9 +2,16 @@
 // See wiring.h.
 #include "executor/cli/wiring.h"
 
+#include <memory>
 #include <utility>
 #include <vector>
 
+#include "detect/detect.h"
+#include "executor/base/process.h"
+#include "executor/executor.h"
+#include "executor/runtime/runtime.h"
+#include "executor/setup/host.h"
+#include "executor/store/store.h"
 #include "native/native_executor.h"
 #include "wasm/wasm_executor.h"
 

@@ -11,16 +11,29 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <expected>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
 #include "executor/base/sys.h"
+#include "executor/criu/wire.h"
 
 namespace amphora::criu {
 namespace {
 
 constexpr int kWorkerSocket = 3;
-constexpr size_t kMessageMax = 10 * 4096;  // criu's own bound
+constexpr size_t kMessageMax = size_t{10} * 4096;  // criu's own bound
 constexpr uint32_t kNotifyRequest = 6;
 
 /// Fields of criu_req and of criu_resp.
@@ -137,6 +150,20 @@ Client::~Client() {
   children_->remove(process_.pid);
 }
 
+namespace {
+
+Notification notification_of(std::string_view message) {
+  Notification told;
+  Reader reader(message);
+  while (const auto part = reader.next()) {
+    if (part->number == 1) told.script = part->text;
+    if (part->number == 2) told.pid = static_cast<pid_t>(part->value);
+  }
+  return told;
+}
+
+}  // namespace
+
 Result<Client::Answer> Client::receive() {
   TRY_ASSIGN(Received received, receive_with_fds(socket_.get(), kMessageMax));
   if (received.data.empty()) {
@@ -156,15 +183,9 @@ Result<Client::Answer> Client::receive() {
         // One line, as it goes into one.
         answer.text = field->text.substr(0, field->text.find('\n'));
         break;
-      case kNotified: {
-        Notification& told = answer.notification.emplace();
-        Reader inner(field->text);
-        while (const auto part = inner.next()) {
-          if (part->number == 1) told.script = part->text;
-          if (part->number == 2) told.pid = static_cast<pid_t>(part->value);
-        }
+      case kNotified:
+        answer.notification = notification_of(field->text);
         break;
-      }
       default:
         break;
     }

@@ -2,6 +2,10 @@
 // See wire.h.
 #include "executor/criu/wire.h"
 
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
 namespace amphora::criu {
 namespace {
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,11 +16,24 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <expected>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
+#include "executor/oci/spec.h"
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
@@ -133,6 +147,11 @@ std::vector<const char*> pointers(const std::vector<std::string>& strings) {
   return out;
 }
 
+void reap(pid_t pid) {
+  while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
 /// Forks and execs under the lock of `children`, so that a subreaper never takes the hook's status.
 Result<Process> launch(const oci::Hook& hook, const ChildSetup& setup, Children& children) {
   std::vector<const char*> argv = pointers(hook.args);
@@ -149,10 +168,7 @@ Result<Process> launch(const oci::Hook& hook, const ChildSetup& setup, Children&
                           .pid;
     if (error) {
       // The failed child has told its errno and is exiting; it is ours to reap.
-      if (launcher.pid > 0) {
-        while (waitpid(launcher.pid, nullptr, 0) < 0 && errno == EINTR) {
-        }
-      }
+      if (launcher.pid > 0) reap(launcher.pid);
       return fail_errno(error.value(), "exec " + hook.path);
     }
     UniqueFd pidfd(sys::pidfd_open(pid, 0));

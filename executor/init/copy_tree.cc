@@ -8,7 +8,10 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include <cstdint>
+
 #include "executor/init/context.h"
+#include "executor/init/syscall.h"
 
 namespace amphora::init {
 namespace {

@@ -11,6 +11,9 @@
 
 #include "executor/base/missing.h"
 #include "executor/init/context.h"
+#include "executor/init/init.h"
+#include "executor/init/step.h"
+#include "executor/init/syscall.h"
 
 namespace amphora::init {
 

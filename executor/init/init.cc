@@ -9,12 +9,17 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
+#include <cstdint>
+
 #include "executor/init/context.h"
+#include "executor/init/step.h"
+#include "executor/init/syscall.h"
 
 namespace amphora::init {
 namespace {
 
 /// One step. 0 or -errno.
+// NOLINTNEXTLINE(readability-function-size): a line or two for each operation that there is
 long perform(const Context& c, const Step& s, uint16_t index) noexcept {
   switch (s.op) {
     case Op::kNop:

@@ -7,8 +7,12 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include <cstdint>
+
 #include "executor/base/missing.h"
 #include "executor/init/context.h"
+#include "executor/init/step.h"
+#include "executor/init/syscall.h"
 
 namespace amphora::init {
 namespace {
@@ -221,9 +225,9 @@ long mount_context(const Context& c, const Step& s, int fs, int target, uint64_t
 long bind(const Context& c, const Step& s) noexcept {
   const int tree = c.fd(s);
   if (s.b != 0 && is_symlink(tree)) return copy_symlink(c, s);
-  LocalFd target(resolve(c.walk, c.text(s.a), s.flags, target_flags(s)));
+  LocalFd const target(resolve(c.walk, c.text(s.a), s.flags, target_flags(s)));
   if (target.error() == -ENOENT) {
-    LocalFd made(resolve_or_make(c.walk, c.text(s.a), is_file(tree), s.flags));
+    LocalFd const made(resolve_or_make(c.walk, c.text(s.a), is_file(tree), s.flags));
     if (!made.ok()) return made.error();
     return attach(tree, made.get());
   }
@@ -311,8 +315,9 @@ long detach(const Context& c, const Step& s) noexcept {
 long pivot(const Context& c, const Step& s) noexcept {
   // Only a shared old root is needed again: mount(2) takes "." for the new one, as it does not follow
   // to what is stacked there, and would cut the container's own volumes from their peers.
-  LocalFd old(s.n == 0 && s.m != 0 ? call(SYS_openat, AT_FDCWD, "/", kPathFlags | O_DIRECTORY, 0)
-                                   : -ENOENT);
+  LocalFd const old(s.n == 0 && s.m != 0
+                        ? call(SYS_openat, AT_FDCWD, "/", kPathFlags | O_DIRECTORY, 0)
+                        : -ENOENT);
   if (s.n == 0 && s.m != 0 && !old.ok()) return old.error();
   long result = call(SYS_fchdir, c.walk.root_fd);
   if (result < 0) return result;

@@ -9,9 +9,14 @@
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
 
+#include <cstdint>
+
 #include "executor/base/missing.h"
 #include "executor/base/resolve.h"
 #include "executor/init/context.h"
+#include "executor/init/init.h"
+#include "executor/init/step.h"
+#include "executor/init/syscall.h"
 
 namespace amphora::init {
 namespace {
@@ -197,7 +202,7 @@ long make_symlink(const Context& c, const Step& s) noexcept {
 /// The terminal: a pty of the container's own devpts, proven to be one (magic, device 5:2); the slave
 /// comes from the master by TIOCGPTPEER, so no path of the image is trusted (CVE-2025-52565).
 long console(const Context& c, const Step& s) noexcept {
-  LocalFd master(
+  LocalFd const master(
       resolve(c.walk, "/dev/pts/ptmx", kNoFollow, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
   if (!master.ok()) return master.error();
   struct statfs fs{};
@@ -213,7 +218,7 @@ long console(const Context& c, const Step& s) noexcept {
   int unlock = 0;
   result = call(SYS_ioctl, master.get(), TIOCSPTLCK, &unlock);
   if (result < 0) return result;
-  LocalFd slave(call(SYS_ioctl, master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
+  LocalFd const slave(call(SYS_ioctl, master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
   if (!slave.ok()) return slave.error();
   const struct winsize size{static_cast<unsigned short>(s.n >> 16),
                             static_cast<unsigned short>(s.n & 0xffff), 0, 0};

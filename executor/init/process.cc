@@ -19,9 +19,16 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
 
 #include "executor/base/missing.h"
 #include "executor/init/context.h"
+#include "executor/init/init.h"
+#include "executor/init/step.h"
+#include "executor/init/syscall.h"
 
 namespace amphora::init {
 namespace {

@@ -9,8 +9,13 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include <cstdint>
+
 #include "executor/base/missing.h"
 #include "executor/init/context.h"
+#include "executor/init/init.h"
+#include "executor/init/step.h"
+#include "executor/init/syscall.h"
 
 namespace amphora::init {
 namespace {

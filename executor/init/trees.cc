@@ -9,8 +9,12 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <cstdint>
+
 #include "executor/base/missing.h"
 #include "executor/init/context.h"
+#include "executor/init/step.h"
+#include "executor/init/syscall.h"
 
 namespace amphora::init {
 namespace {

@@ -2,6 +2,13 @@
 // The config.json that `amphora spec` writes: member for member what runc 1.1 writes, so that
 // bundles and the scripts that edit them are interchangeable. ociVersion is the lowest release that
 // knows all members used, so that older runtimes take the bundle too.
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
 #include <nlohmann/json.hpp>
 
 #include "executor/oci/spec.h"

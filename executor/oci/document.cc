@@ -6,12 +6,20 @@
 #include "executor/oci/document.h"
 
 #include <algorithm>
-#include <charconv>
+#include <cstdint>
 #include <cstring>
+#include <exception>
+#include <limits>
+#include <memory>
 #include <new>
+#include <optional>
+#include <string>
+#include <string_view>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+
+#include "executor/base/error.h"
 
 namespace amphora::oci {
 

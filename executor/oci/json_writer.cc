@@ -3,6 +3,13 @@
 // the replacement character, as there.
 #include "executor/oci/json_writer.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <map>
+#include <string>
+#include <string_view>
+
 #include <fmt/format.h>
 
 namespace amphora::oci {

@@ -2,7 +2,12 @@
 // A sandbox's config.json. See sandbox_spec.h.
 #include "executor/oci/sandbox_spec.h"
 
+#include <cstdint>
+#include <utility>
+#include <vector>
+
 #include "executor/oci/json_writer.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::oci {
 namespace {

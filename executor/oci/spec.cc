@@ -5,10 +5,19 @@
 #include "executor/oci/spec.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
+#include "executor/oci/document.h"
 #include "executor/oci/spec_readers.h"
 
 namespace amphora::oci {

@@ -4,9 +4,15 @@
 // here.
 #include <algorithm>
 #include <array>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/oci/document.h"
+#include "executor/oci/spec.h"
 #include "executor/oci/spec_readers.h"
 
 namespace amphora::oci {

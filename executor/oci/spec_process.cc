@@ -3,9 +3,14 @@
 // capabilities, limits, scheduling. Capability and scheduler names stay text here.
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/oci/document.h"
+#include "executor/oci/spec.h"
 #include "executor/oci/spec_readers.h"
 
 namespace amphora::oci {

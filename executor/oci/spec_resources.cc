@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The spec's linux.resources object, in config.json and alone (update). Only shapes and ranges:
 // what a cgroup hierarchy can take is known to executor/cgroup.
-#include <algorithm>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/oci/document.h"
+#include "executor/oci/spec.h"
 #include "executor/oci/spec_readers.h"
 
 namespace amphora::oci {

@@ -4,12 +4,21 @@
 #include "executor/oci/state.h"
 
 #include <algorithm>
-#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
+#include "executor/oci/document.h"
 #include "executor/oci/json_writer.h"
-#include "executor/oci/spec_readers.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/spec_readers.h"  // NOLINT(misc-include-cleaner): found by their arguments
 
 namespace amphora::oci {
 

@@ -12,13 +12,28 @@
 
 #include <charconv>
 #include <climits>
+#include <cstdint>
 #include <cstdio>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/path.h"
+#include "executor/base/process.h"
+#include "executor/criu/client.h"
+#include "executor/criu/wire.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
 #include "executor/runtime/parts.h"
 #include "executor/runtime/runtime.h"
+#include "executor/setup/host.h"
 #include "executor/setup/make_plan.h"
 #include "executor/setup/mount_options.h"
+#include "executor/store/store.h"
 
 namespace amphora {
 namespace {

@@ -4,21 +4,44 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <expected>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "detect/detect.h"
+#include "detect/verdict.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/path.h"
+#include "executor/base/process.h"
 #include "executor/base/sys.h"
+#include "executor/cgroup/cgroup.h"
 #include "executor/cgroup/intel_rdt.h"
+#include "executor/executor.h"
 #include "executor/hooks/hooks.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
 #include "executor/runtime/parts.h"
 #include "executor/runtime/runtime.h"
 #include "executor/runtime/undo.h"
+#include "executor/setup/exec_plan.h"
+#include "executor/setup/host.h"
 #include "executor/setup/launch.h"
 #include "executor/setup/make_plan.h"
+#include "executor/setup/plan.h"
+#include "executor/store/store.h"
 
 namespace amphora {
 namespace {
@@ -171,33 +194,33 @@ Runtime::Runtime(Store store, setup::Host host, std::vector<std::unique_ptr<Exec
 Result<void> Runtime::Undo::begin(const amphora::runtime::Bundle& bundle,
                                   const CreateOptions& options) {
   const setup::Host& host = runtime.host_;
-  const oci::Linux& linux_ = bundle.spec.linux_;
+  const oci::Linux& asked = bundle.spec.linux_;
   amphora::cgroup::Options cgroup_options;
   cgroup_options.systemd = options.systemd_cgroup;
   cgroup_options.annotations = &bundle.spec.annotations;
   cgroup_options.rootless =
       options.rootless_cgroups.value_or(host.euid != 0 || host.in_user_namespace);
-  TRY(amphora::cgroup::record_intent(state.id, linux_, host, cgroup_options, state));
-  if (linux_.intel_rdt) {
+  TRY(amphora::cgroup::record_intent(state.id, asked, host, cgroup_options, state));
+  if (asked.intel_rdt) {
     TRY_ASSIGN(const std::string resctrl, amphora::cgroup::find_resctrl(host.proc_fd.get()));
-    amphora::cgroup::plan_rdt(resctrl, state.id, *linux_.intel_rdt, state);
+    amphora::cgroup::plan_rdt(resctrl, state.id, *asked.intel_rdt, state);
   }
   TRY_ASSIGN(entry, runtime.store_.create(state.id));
   armed = true;
   TRY(entry->save_first(state, spent));
   TRY(amphora::runtime::keep_config(*entry, bundle.config, spent));
   if (options.on_state_dir) TRY(options.on_state_dir(entry->dir_fd()));
-  if (linux_.intel_rdt) {
-    TRY(amphora::cgroup::make_rdt(*linux_.intel_rdt, state));
+  if (asked.intel_rdt) {
+    TRY(amphora::cgroup::make_rdt(*asked.intel_rdt, state));
     TRY(entry->save(state));
   }
-  TRY_ASSIGN(cgroup, amphora::cgroup::create(state.id, linux_, host, cgroup_options));
+  TRY_ASSIGN(cgroup, amphora::cgroup::create(state.id, asked, host, cgroup_options));
   if (!cgroup) {
     state.cgroup_dirs.clear();  // the next save tells that there is none to be found there
     return {};
   }
   cgroup->record(state);
-  TRY(cgroup->apply(linux_.resources));
+  TRY(cgroup->apply(asked.resources));
   if (const auto owner = cgroup_owner(bundle.spec)) TRY(cgroup->delegate(*owner));
   return {};
 }
@@ -216,6 +239,28 @@ Runtime::Undo::~Undo() {
   static_cast<void>(hooks::run("poststop", state.poststop,
                                oci::hook_state_json(state, oci::Status::kStopped, 0),
                                runtime.children_));
+}
+
+/// What happens on our side while init is made.
+void Runtime::Undo::attend(setup::LaunchRequest& request, const oci::Spec& spec,
+                           const setup::ParentWork& work) {
+  request.on_spawned = [this](const Process& process) -> Result<void> {
+    state.pid = process.pid;
+    state.start_time = process.start_time;
+    TRY(amphora::cgroup::add_to_rdt(state, process.pid));
+    return entry->save(state, &spent);
+  };
+  request.hook_state = [this](pid_t pid) {
+    return oci::hook_state_json(state, oci::Status::kCreating, pid);
+  };
+  request.run_hooks = [this, &spec](const Process& process) -> Result<void> {
+    const std::string json = oci::hook_state_json(state, oci::Status::kCreating, process.pid);
+    TRY(hooks::run("prestart", spec.hooks.prestart, json, runtime.children_));
+    return hooks::run("createRuntime", spec.hooks.create_runtime, json, runtime.children_);
+  };
+  request.on_seccomp = [this, &work](UniqueFd listener, const Process& process) {
+    return send_listener(work, state, std::move(listener), process);
+  };
 }
 
 Result<setup::ExecPlan> Runtime::plan_exec(const std::string& id, const oci::Spec& spec,
@@ -294,23 +339,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   std::vector<UniqueFd>& spent = undo.spent;
   request.spent = &spent;
   request.on_console = stdio.on_console;
-  request.on_spawned = [&](const Process& process) -> Result<void> {
-    undo.state.pid = process.pid;
-    undo.state.start_time = process.start_time;
-    TRY(cgroup::add_to_rdt(undo.state, process.pid));
-    return undo.entry->save(undo.state, &undo.spent);
-  };
-  request.hook_state = [&](pid_t pid) {
-    return oci::hook_state_json(undo.state, oci::Status::kCreating, pid);
-  };
-  request.run_hooks = [&](const Process& process) -> Result<void> {
-    const std::string json = oci::hook_state_json(undo.state, oci::Status::kCreating, process.pid);
-    TRY(hooks::run("prestart", spec.hooks.prestart, json, children_));
-    return hooks::run("createRuntime", spec.hooks.create_runtime, json, children_);
-  };
-  request.on_seccomp = [&](UniqueFd listener, const Process& process) {
-    return send_listener(plan.parent, undo.state, std::move(listener), process);
-  };
+  undo.attend(request, spec, plan.parent);
   auto launched = in_runcs_words(setup::launch(request));
   if (!launched && launched.error().code() == Errc::kNotFound && !no_layer.empty()) {
     return std::unexpected(std::move(launched).error().hint(no_layer));

@@ -2,9 +2,20 @@
 // Answers about a bundle without making anything: detection alone, and the plan as text.
 #include <fcntl.h>
 
+#include <expected>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "detect/detect.h"
+#include "detect/verdict.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/runtime/parts.h"
 #include "executor/runtime/runtime.h"
+#include "executor/setup/exec_plan.h"
 #include "executor/setup/make_plan.h"
+#include "executor/setup/plan.h"
 
 namespace amphora {
 

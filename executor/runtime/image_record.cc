@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is kept beside CRIU's images, and the checks of a restore against its spec. See checkpoint.h.
+#include <algorithm>
 #include <charconv>
+#include <cstddef>
 #include <cstdint>
 #include <map>
+#include <string>
+#include <string_view>
+#include <system_error>
 
+#include "executor/base/error.h"
 #include "executor/base/path.h"
+#include "executor/criu/client.h"
+#include "executor/criu/wire.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
 #include "executor/runtime/checkpoint.h"
 #include "executor/setup/caps.h"
-#include "executor/setup/make_plan.h"
+#include "executor/setup/host.h"
 #include "executor/setup/mount_options.h"
 
 namespace amphora::runtime {

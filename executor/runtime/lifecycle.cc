@@ -3,12 +3,23 @@
 // anything in memory: each finds the container by its record.
 #include <errno.h>
 #include <signal.h>
-#include <time.h>
 
+#include <expected>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "executor/base/error.h"
+#include "executor/base/process.h"
+#include "executor/cgroup/cgroup.h"
 #include "executor/cgroup/intel_rdt.h"
 #include "executor/hooks/hooks.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
 #include "executor/runtime/parts.h"
 #include "executor/runtime/runtime.h"
+#include "executor/store/store.h"
 
 namespace amphora {
 namespace {

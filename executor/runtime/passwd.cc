@@ -3,6 +3,11 @@
 #include "executor/runtime/passwd.h"
 
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
 
 namespace amphora::runtime {
 

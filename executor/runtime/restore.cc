@@ -6,11 +6,27 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "detect/verdict.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/path.h"
+#include "executor/base/process.h"
 #include "executor/base/sys.h"
+#include "executor/criu/client.h"
+#include "executor/criu/wire.h"
 #include "executor/hooks/hooks.h"
+#include "executor/oci/spec.h"
+#include "executor/oci/state.h"
 #include "executor/runtime/checkpoint.h"
 #include "executor/runtime/parts.h"
 #include "executor/runtime/runtime.h"
@@ -102,6 +118,77 @@ class Inherited {
   criu::Writer& w_;
 };
 
+/// Namespaces by path, which the restored processes join: open until the restore has ended.
+Result<std::vector<UniqueFd>> inherit_namespaces(const oci::Spec& spec, Inherited& inherited) {
+  std::vector<UniqueFd> joined;
+  for (const oci::Namespace& ns : spec.linux_.namespaces) {
+    const bool net = ns.kind == oci::NamespaceKind::kNetwork;
+    if (ns.path.empty() || (!net && ns.kind != oci::NamespaceKind::kPid)) continue;
+    TRY_ASSIGN(UniqueFd fd, open_at(AT_FDCWD, ns.path, O_RDONLY));
+    inherited.add(net ? "extRootNetNS" : "extRootPidNS", fd.get());
+    joined.push_back(std::move(fd));
+  }
+  return joined;
+}
+
+/// What CRIU tells on its way, and what is done about it. Everything is borrowed.
+struct Revival {
+  Children& children;
+  const setup::Host& host;
+  const oci::Spec& spec;
+  const Stdio& stdio;
+  std::optional<Process>& init;
+  oci::State& state;
+  Entry& entry;
+  cgroup::Cgroup* cgroup;  ///< null: it has none
+  const Process& worker;
+  /// CRIU goes on whatever we answer to the last word before the first instruction: so it is kept here.
+  Result<void> allowed = {};
+
+  Result<void> hear(criu::Notification& told) {
+    if (told.script == "post-restore") return restored(told.pid);
+    if (told.script == "pre-resume") return before_it_runs();
+    if (told.script == "orphan-pts-master") {
+      if (!stdio.on_console || !told.fd) {
+        return fail(Errc::kPrecondition, "the checkpoint has a terminal that nobody asked for");
+      }
+      return stdio.on_console(std::move(told.fd));
+    }
+    if (told.script != "setup-namespaces") return {};
+    const std::string json = oci::hook_state_json(state, oci::Status::kCreating, told.pid);
+    TRY(hooks::run("prestart", spec.hooks.prestart, json, children));
+    return hooks::run("createRuntime", spec.hooks.create_runtime, json, children);
+  }
+
+  Result<void> restored(pid_t pid) {
+    TRY_ASSIGN(const uint64_t start_time, start_time_of(pid));
+    UniqueFd pidfd(sys::pidfd_open(pid, 0));
+    if (!pidfd) return fail_errno(errno, "open the restored process");
+    {
+      const std::lock_guard lock(children.mutex());
+      children.add_locked(pid);
+    }
+    init = Process{pid, std::move(pidfd), start_time};
+    state.pid = pid;
+    state.start_time = start_time;
+    return entry.save(state);
+  }
+
+  /// Its credentials are restored, its first instruction is not run: one that is refused is killed, and
+  /// the worker with it, which would wait for ever for what it traced.
+  Result<void> before_it_runs() {
+    if (!init) return fail(Errc::kInternal, "criu did not tell of the restored process");
+    const std::string file = std::to_string(init->pid) + "/status";
+    TRY_ASSIGN(const std::string status, read_file_at(host.proc_fd.get(), file));
+    allowed = runtime::check_rights(spec, host, status);
+    if (allowed) return {};
+    static_cast<void>(send_signal(*init, SIGKILL));
+    static_cast<void>(send_signal(worker, SIGKILL));
+    if (cgroup != nullptr) TRY(cgroup->kill_all(SIGKILL));
+    return allowed;
+  }
+};
+
 }  // namespace
 
 Result<Created> Runtime::restore(const std::string& id, const std::string& bundle,
@@ -156,64 +243,25 @@ Result<Created> Runtime::restore_inner(const std::string& id, const std::string&
     if (record.stdio[i].empty()) continue;
     inherited.add(record.stdio[i], stdio.fds[i] >= 0 ? stdio.fds[i] : static_cast<int>(i));
   }
-  std::vector<UniqueFd> joined;
-  for (const oci::Namespace& ns : spec.linux_.namespaces) {
-    const bool net = ns.kind == oci::NamespaceKind::kNetwork;
-    if (ns.path.empty() || (!net && ns.kind != oci::NamespaceKind::kPid)) continue;
-    TRY_ASSIGN(UniqueFd fd, open_at(AT_FDCWD, ns.path, O_RDONLY));
-    inherited.add(net ? "extRootNetNS" : "extRootPidNS", fd.get());
-    joined.push_back(std::move(fd));
-  }
+  TRY_ASSIGN(const std::vector<UniqueFd> joined, inherit_namespaces(spec, inherited));
   TRY(make_mount_points(spec, bundle.path, rootfs->get()));
   TRY_ASSIGN(criu::Client client,
              criu::Client::start({bundle.rootfs, std::move(inherited.fds)}, children_));
   // What it makes is in the container's cgroup from the start, as it is there itself.
   if (undo.cgroup) TRY(undo.cgroup->add_init(client.process().pid));
 
-  const auto on_restored = [&](pid_t pid) -> Result<void> {
-    TRY_ASSIGN(const uint64_t start_time, start_time_of(pid));
-    UniqueFd pidfd(sys::pidfd_open(pid, 0));
-    if (!pidfd) return fail_errno(errno, "open the restored process");
-    {
-      const std::lock_guard lock(children_.mutex());
-      children_.add_locked(pid);
-    }
-    undo.init = Process{pid, std::move(pidfd), start_time};
-    undo.state.pid = pid;
-    undo.state.start_time = start_time;
-    return undo.entry->save(undo.state);
-  };
-  // Its credentials are restored, its first instruction is not run. CRIU goes on whatever we answer here,
-  // so one that is refused is killed, and the worker with it.
-  Result<void> allowed;
-  const auto before_it_runs = [&]() -> Result<void> {
-    if (!undo.init) return fail(Errc::kInternal, "criu did not tell of the restored process");
-    const std::string file = std::to_string(undo.init->pid) + "/status";
-    TRY_ASSIGN(const std::string status, read_file_at(host_.proc_fd.get(), file));
-    allowed = runtime::check_rights(spec, host_, status);
-    if (allowed) return {};
-    static_cast<void>(send_signal(*undo.init, SIGKILL));
-    // The worker would wait for ever for what it traced.
-    static_cast<void>(send_signal(client.process(), SIGKILL));
-    if (undo.cgroup) TRY(undo.cgroup->kill_all(SIGKILL));
-    return allowed;
-  };
-  const auto on_notification = [&](criu::Notification& told) -> Result<void> {
-    if (told.script == "post-restore") return on_restored(told.pid);
-    if (told.script == "pre-resume") return before_it_runs();
-    if (told.script == "orphan-pts-master") {
-      if (!stdio.on_console || !told.fd) {
-        return fail(Errc::kPrecondition, "the checkpoint has a terminal that nobody asked for");
-      }
-      return stdio.on_console(std::move(told.fd));
-    }
-    if (told.script != "setup-namespaces") return {};
-    const std::string json = oci::hook_state_json(undo.state, oci::Status::kCreating, told.pid);
-    TRY(hooks::run("prestart", spec.hooks.prestart, json, children_));
-    return hooks::run("createRuntime", spec.hooks.create_runtime, json, children_);
-  };
+  Revival revival{.children = children_,
+                  .host = host_,
+                  .spec = spec,
+                  .stdio = stdio,
+                  .init = undo.init,
+                  .state = undo.state,
+                  .entry = *undo.entry,
+                  .cgroup = undo.cgroup.get(),
+                  .worker = client.process()};
+  const auto on_notification = [&](criu::Notification& told) { return revival.hear(told); };
   auto restored = client.call(criu::Request::kRestore, w, on_notification);
-  if (!allowed) return std::unexpected(std::move(allowed).error());
+  if (!revival.allowed) return std::unexpected(std::move(revival.allowed).error());
   if (!restored) {
     const std::string& where = criu.work_path.empty() ? criu.image_path : criu.work_path;
     return std::unexpected(std::move(restored).error().hint("details: " + where + "/restore.log"));

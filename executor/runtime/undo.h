@@ -11,6 +11,7 @@
 #include "executor/cgroup/cgroup.h"
 #include "executor/oci/state.h"
 #include "executor/runtime/runtime.h"
+#include "executor/setup/launch.h"
 #include "executor/store/store.h"
 
 namespace amphora::runtime {
@@ -31,6 +32,9 @@ struct Runtime::Undo {
 
   /// Makes the record and the cgroup with its limits, as `state` (first_state) and the bundle have them.
   Result<void> begin(const amphora::runtime::Bundle& bundle, const CreateOptions& options);
+
+  /// Fills in what the launch calls back. `spec` and `work` live as long as the request.
+  void attend(setup::LaunchRequest& request, const oci::Spec& spec, const setup::ParentWork& work);
 
   ~Undo();
 };

@@ -4,17 +4,29 @@
 
 #include <linux/mempolicy.h>
 #include <linux/sched.h>
+#include <sched.h>
 #include <sys/personality.h>
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include "executor/base/error.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::setup {
 namespace {

@@ -5,12 +5,20 @@
 #include <linux/capability.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <set>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include "executor/base/error.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::setup {
 namespace {

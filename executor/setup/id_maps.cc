@@ -8,10 +8,22 @@
 #include <spawn.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
+#include <expected>
+#include <mutex>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
 #include "executor/base/sys.h"
+#include "executor/oci/spec.h"
+#include "executor/setup/host.h"
+#include "executor/setup/user_namespace.h"
 
 namespace amphora::setup {
 namespace {

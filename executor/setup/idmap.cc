@@ -3,9 +3,21 @@
 #include "executor/setup/idmap.h"
 
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
 
 #include <fmt/format.h>
+
+#include "executor/base/error.h"
+#include "executor/oci/spec.h"
+#include "executor/setup/mount_options.h"
+#include "executor/setup/plan.h"
+#include "executor/setup/user_namespace.h"
 
 namespace amphora::setup {
 namespace {

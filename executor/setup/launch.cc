@@ -3,7 +3,9 @@
 #include "executor/setup/launch.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -11,12 +13,25 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <expected>
+#include <mutex>
+#include <string>
+#include <utility>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
 #include "executor/base/sys.h"
 #include "executor/init/init.h"
+#include "executor/init/step.h"
+#include "executor/setup/exec_plan.h"
+#include "executor/setup/host.h"
 #include "executor/setup/id_maps.h"
 #include "executor/setup/netdevices.h"
+#include "executor/setup/plan.h"
 
 namespace amphora::setup {
 namespace {
@@ -301,7 +316,7 @@ Error failure_of(std::string_view datagram) {
   auto error = Error::from_errno(message.err, text);
   if (is_lookup) {
     // The wording of Go's os/exec, which callers of runc match on.
-    std::string wording(text);
+    std::string const wording(text);
     if (message.err == ENOENT)
       return Error(Errc::kNotFound, wording + ": no such file or directory");
     if (message.err == EACCES) return Error(Errc::kInvalid, wording + ": permission denied");

@@ -6,11 +6,16 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
 #include "executor/base/missing.h"
+#include "executor/oci/spec.h"
 
 // Flags of mount(2) that <sys/mount.h> of libc does not have.
 #ifndef MS_NOSYMFOLLOW

@@ -5,8 +5,15 @@
 #include <sched.h>
 #include <sys/mount.h>
 
-#include "executor/base/path.h"
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "executor/base/error.h"
+#include "executor/init/step.h"
+#include "executor/oci/spec.h"
 #include "executor/setup/make_plan.h"
+#include "executor/setup/plan.h"
 
 namespace amphora::setup {
 namespace {

@@ -6,10 +6,15 @@
 #include <fcntl.h>
 #include <sched.h>
 
+#include <expected>
+#include <map>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
+#include "executor/oci/spec.h"
 #include "executor/setup/netlink.h"
 
 namespace amphora::setup {

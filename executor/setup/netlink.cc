@@ -10,8 +10,16 @@
 #include <net/if.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 
 namespace amphora::setup {
 namespace {

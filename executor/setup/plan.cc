@@ -3,8 +3,17 @@
 #include "executor/setup/plan.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "executor/base/fd.h"
 #include "executor/base/sys.h"
+#include "executor/init/step.h"
 
 namespace amphora::setup {
 namespace {

@@ -3,10 +3,20 @@
 // working directory. Masks and numbers are made here, so that the child only hands them on.
 #include <sys/resource.h>
 
-#include "executor/base/path.h"
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "executor/base/error.h"
+#include "executor/init/step.h"
+#include "executor/oci/spec.h"
 #include "executor/setup/attributes.h"
 #include "executor/setup/caps.h"
+#include "executor/setup/host.h"
 #include "executor/setup/make_plan.h"
+#include "executor/setup/plan.h"
 
 namespace amphora::setup {
 namespace {

@@ -10,11 +10,20 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "executor/base/error.h"
+#include "executor/oci/spec.h"
+#include "executor/setup/seccomp_bpf.h"
 #include "executor/setup/seccomp_library.h"
 
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV

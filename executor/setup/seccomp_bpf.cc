@@ -7,7 +7,10 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <span>
+#include <utility>
+#include <vector>
 
 namespace amphora::setup {
 namespace {
@@ -44,7 +47,7 @@ struct Verdicts {
 };
 
 Verdicts verdicts(BpfCompare compare) noexcept {
-  constexpr uint8_t yes = kNextCondition, no = kNextAlternative;
+  const uint8_t yes = kNextCondition, no = kNextAlternative;
   switch (compare) {
     case BpfCompare::kNotEqual:
       return {yes, yes, BPF_JEQ, no, yes};
@@ -120,7 +123,7 @@ struct Range {
 
 void append_range(std::vector<Range>& ranges, const Range& range) {
   if (!ranges.empty()) {
-    Range& last = ranges.back();
+    Range const& last = ranges.back();
     if (last.first == range.first) ranges.pop_back();  // an empty range
   }
   if (!ranges.empty()) {

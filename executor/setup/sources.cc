@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/nsfs.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -12,11 +13,20 @@
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 
+#include <cstdint>
+#include <expected>
 #include <map>
+#include <span>
 #include <string>
+#include <utility>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/missing.h"
 #include "executor/base/sys.h"
+#include "executor/init/step.h"
 #include "executor/setup/plan.h"
+#include "executor/setup/user_namespace.h"
 
 namespace amphora::setup {
 namespace {

@@ -6,15 +6,22 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <charconv>
+#include <cstdint>
 #include <string>
+#include <system_error>
+#include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/sys.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::setup {
 namespace {

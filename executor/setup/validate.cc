@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <set>
+#include <string>
 
+#include "executor/base/error.h"
 #include "executor/base/path.h"
+#include "executor/oci/spec.h"
 #include "executor/setup/make_plan.h"
 
 namespace amphora::setup {

@@ -8,9 +8,17 @@
 #include <sys/un.h>
 
 #include <array>
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <string>
 #include <utility>
 
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
+#include "shim/loop.h"
+#include "shim/status.h"
+#include "shim/ttrpc/frame.h"
 #include "ttrpc.pb.h"
 
 namespace amphora::ttrpc {
@@ -19,7 +27,7 @@ namespace asio = boost::asio;
 using Socket = asio::local::stream_protocol::socket;
 
 Client::Client(shim::Loop& loop, std::string path)
-    : loop_(loop), path_(std::move(path)), socket_(loop), deadline_(loop) {}
+    : path_(std::move(path)), socket_(loop), deadline_(loop) {}
 
 Result<void> Client::connect() {
   if (socket_.is_open()) return {};

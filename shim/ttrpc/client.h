@@ -41,7 +41,6 @@ class Client {
   void on_frame(Frame&& frame);
   void finish(Result<Reply> result);
 
-  shim::Loop& loop_;
   std::string path_;
   boost::asio::local::stream_protocol::socket socket_;
   boost::asio::steady_timer deadline_;

@@ -3,6 +3,12 @@
 #include "shim/ttrpc/frame.h"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace amphora::ttrpc {

@@ -2,18 +2,27 @@
 // ttrpc server. See server.h; the rules for bad frames are those of containerd's own server.
 #include "shim/ttrpc/server.h"
 
-#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "common.pb.h"
+#include "executor/base/fd.h"
+#include "shim/status.h"
+#include "shim/ttrpc/frame.h"
 #include "ttrpc.pb.h"
 
 namespace amphora::ttrpc {
@@ -133,7 +142,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
           Request{std::move(*request.mutable_service()), std::move(*request.mutable_method()),
                   std::move(*request.mutable_payload())},
           Responder(weak_from_this(), stream));
-    } catch (const std::exception&) {
+    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
       // The Responder answered kInternal when the handler let go of it.
     }
   }
@@ -194,6 +203,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool closed_ = false, silent_ = true;
 };
 
+// Memory that ran out here ends the process, as it does everywhere.
+// NOLINTNEXTLINE(bugprone-exception-escape)
 Responder::~Responder() {
   if (connection_.expired()) return;
   fail(Status{Code::kInternal, "the request was dropped"});

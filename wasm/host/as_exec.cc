@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
@@ -57,6 +58,7 @@ size_t total(const char* const* table) noexcept {
 /// COMPAT(CONFIG_CHECKPOINT_RESTORE off): writes over the zygote's own few argument bytes; a longer
 /// command line is cut.
 void overwrite(const char* args, size_t size) noexcept {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): prctl(2) has addresses as numbers
   char* start = reinterpret_cast<char*>(g_map.arg_start);
   const size_t room = g_map.arg_end - g_map.arg_start;
   if (start == nullptr || room == 0) return;

@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cstdint>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 

@@ -12,12 +12,15 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "executor/init/init.h"
+#include "executor/init/step.h"
 #include "wasm/handover.h"
 #include "wasm/host/as_exec.h"
 #include "wasm/host/engine.h"

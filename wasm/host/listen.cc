@@ -9,9 +9,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <string_view>
+#include <system_error>
+#include <vector>
 
 namespace amphora::wasm {
 namespace {

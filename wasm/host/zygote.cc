@@ -14,11 +14,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <vector>
 
 #include "executor/init/init.h"
+#include "executor/init/step.h"
 #include "wasm/host/as_exec.h"
 #include "wasm/host/engine.h"
 #include "wasm/host/guest.h"
