@@ -106,6 +106,7 @@ def test_the_documented_table_is_what_the_engines_say(lab):
 
 def check_declared_layers(lab):
     """A layer type that means nothing to anybody but the example engine, which declares it."""
+    Cli(lab).needs_controller("cpu")  # ctr run sets cpu shares
     name, tar, root = "amphora.test/declared:1", f"{L.LAB}/declared.tar", f"{L.LAB}/declared-root"
     with open(L.GUESTS + "/demo.wasm", "rb") as f:
         images.write_wasm(tar, name, [("application/vnd.example.app.v1", f.read(), "app.wasm")])

@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 
 from tests.support import lab as L
+from tests.support.command import Cli
 from tests.support.runner import Skip, check, contains, equal
 
 MODULE = L.GUESTS + "/demo.wasm"
@@ -259,6 +260,7 @@ def test_umoci_takes_them(lab):
 
 
 def test_ctr_takes_an_ordinary_one_and_it_runs(lab):
+    Cli(lab).needs_controller("cpu")  # ctr run sets cpu shares
     path, digest = built(lab, "--tar", "-m", MODULE, name="by-tar")
     lab.ctr("images", "import", path).ok()
     contains(lab.ctr("images", "ls").ok().out, digest)

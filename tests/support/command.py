@@ -31,7 +31,7 @@ class Cli:
 
     def needs_controller(self, name):
         """Skips the case where this machine's cgroups have no such controller for us: a limit is refused by name then."""
-        limit = {"memory": {"limit": 64 << 20}, "pids": {"limit": 100}}[name]
+        limit = {"memory": {"limit": 64 << 20}, "pids": {"limit": 100}, "cpu": {"shares": 512}}[name]
         r = self.run("true", change=lambda spec: spec["linux"].setdefault("resources", {}).update({name: limit}))
         if r.code != 0 and f"controller {name} is not available" in r.err:
             raise Skip(f"the controller {name} is not available in this view")
