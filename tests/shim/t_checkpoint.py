@@ -15,7 +15,8 @@ from tests.support import lab as L
 from tests.support.command import Cli
 from tests.support.runner import Skip, check, contains, equal, eventually
 
-COUNT = "i=0; while :; do i=$((i+1)); echo $i >> /data/count; sleep 0.02; done"
+# Without a fork: criu waits in vain for who waits for a vfork's child that was stopped before its exec.
+COUNT = "i=0; while :; do i=$((i+1)); [ $((i % 2000)) = 0 ] && echo $((i / 2000)) >> /data/count; done"
 
 
 def needs_criu():
@@ -146,7 +147,7 @@ def test_a_pre_dump_goes_before(lab):
 
 
 def test_output_goes_to_who_restores_and_the_code_comes_back(lab):
-    c = Counting(lab, script="trap 'echo ended; exit 7' TERM; echo 1 > /data/count; while :; do sleep 0.02; done")
+    c = Counting(lab, script="trap 'echo ended; exit 7' TERM; echo 1 > /data/count; while :; do :; done")
     eventually(lambda: os.path.exists(c.data + "/count"), 5, "it runs")
     c.cli.end(c.id)
     os.unlink(c.data + "/count")

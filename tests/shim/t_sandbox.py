@@ -354,6 +354,8 @@ def test_a_stop_that_came_in_time_keeps_nothing(lab):
     other = ttrpc.Client(s.path)  # keeps the shim for a while
     try:
         equal(s.create()[0], 0, "create")
+        # It speaks: for one that only connects, as a helper does, the shim waits some seconds more.
+        equal(other.code_of("SandboxStatus", (1, s.id), service=ttrpc.SANDBOX)[0], 0, "status")
         s.call("StartSandbox")
         equal(sum("pidfd" in name for name in inventory.descriptors(s.shim).values()), 1, "processes that are held")
         time.sleep(0.3)
