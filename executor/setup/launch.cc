@@ -109,7 +109,6 @@ class Launch {
   Result<void> before_proceed() {
     if (request_.place) TRY(request_.cgroup->add_init(process_.pid));
     if (!forks()) return share(0);
-    TRY_ASSIGN(process_.start_time, start_time_of(process_.pid));
     TRY(fill_hook_states());
     return proceed_between(0, fork_at_);
   }
