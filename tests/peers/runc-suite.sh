@@ -4,7 +4,8 @@
 # package beside Debian's runc, and the newest Go module's beside a runc built from that same module. A
 # test that only ours fails is a failure; deliberate differences stand in runc-suite.differences.
 # Nothing of runc's is kept in the tree: sources, helper programs and images live in $KEEP.
-#   RUNC_SUITE_ONLY="debian newest"   which of the two        RUNC_SUITE_FILES="exec cgroups"   which files
+# Then what the newest one asks of cgroups in a guest of tests/vm (pure cgroup v2, systemd), with both drivers.
+#   RUNC_SUITE_ONLY="debian newest guest"   which of them     RUNC_SUITE_FILES="exec cgroups"   which files
 #   RUNC_SUITE_ONCE=1   without running suspects again
 . "$TOP/tools/lib.sh"
 export AMPHORA_SETUP_DONE=1
@@ -84,14 +85,52 @@ images() {  # into testdata of TREE, under the names that its downloader would h
   ln -sf "$KEEP/debian.tar" "$data/debian-$arch.tar.xz"
 }
 
+# The files that have to do with cgroups, in the guest, once by the files and once by systemd. In there everything lies on
+# the guest's own disk; the go command is asked for nothing but the processor's name.
+guest_suite() {
+  local tree=$1 driver code=0 job=$WORK/job
+  rm -rf "$job"; mkdir -p "$job/suite/tests/cmd" "$job/bin" "$job/keep"
+  cp -a "$tree/runc" "$job/suite/"
+  cp -aL "$tree/tests/integration" "$job/suite/tests/"
+  cp -a "$tree/tests/cmd/_bin" "$job/suite/tests/cmd/"
+  cp "$KEEP"/peer-runc-suite-guest-*.json "$job/keep/" 2>/dev/null || true
+  printf '#!/bin/sh\necho %s\n' "$(go env GOARCH)" > "$job/bin/go"
+  cat > "$job/run" <<'SCRIPT'
+set -u
+lab=$PWD/job
+export PATH=$lab/bin:$PATH
+ln -sfn "$PWD/prefix/bin/amphora" "$lab/bin/ours-runc"
+[ "$1" = systemd ] && export RUNC_USE_SYSTEMD=1
+python3 /mnt/src/tests/peers/runc_suite.py run --whole-machine --suite "runc-suite-guest-$1" --tree "$lab/suite" --peer "$lab/suite/runc" \
+  --ours "$lab/bin/ours-runc" --differences /mnt/src/tests/peers/runc-suite.differences --keep "$lab/keep" --results "$lab/results" -- ${2-}
+code=$?
+cp -r "$lab/keep" "$lab/results" /share/
+exit $code
+SCRIPT
+  chmod +x "$job/bin/go"
+  for driver in files systemd; do
+    say "the guest's part by $driver: an hour at most"
+    (cd "$WORK" && rm -rf share && "$TOP/tests/vm/run.sh" -t 5400 -a "$job" -- bash job/run "$driver" \
+      "${RUNC_SUITE_FILES:-cgroups cgroup_delegation delete dev events exec kill pause ps run update cpu_affinity}") || code=1
+    if [ -s "$WORK/share/results" ]; then
+      cat "$WORK/share/results" >> "$RESULTS"
+      cp -r "$WORK/share/keep/." "$KEEP/"
+    else
+      python3 "$TOP/tools/count.py" --fail "runc-suite-guest-$driver" "the suite did not come up" "$RESULTS"
+      code=1
+    fi
+  done
+  return $code
+}
+
 mkdir -p "$WORK/ours"
 ln -sfn "$PREFIX_DIR/bin/amphora" "$WORK/ours/runc"
 status=0
-for which in ${RUNC_SUITE_ONLY:-debian newest}; do
+for which in ${RUNC_SUITE_ONLY:-debian newest guest}; do
   case $which in
     debian) peer=$(command -v runc); tree=$(debian_suite | tail -n 1) ;;
-    newest) tree=$(newest_suite | tail -n 1); peer=$tree/runc ;;
-    *) die "RUNC_SUITE_ONLY knows debian and newest, not $which" ;;
+    newest|guest) tree=$(newest_suite | tail -n 1); peer=$tree/runc ;;
+    *) die "RUNC_SUITE_ONLY knows debian, newest and guest, not $which" ;;
   esac
   if [ ! -d "$tree" ]; then
     python3 "$TOP/tools/count.py" --fail "runc-suite-$which" "the suite could not be got or built" "$RESULTS"
@@ -99,6 +138,7 @@ for which in ${RUNC_SUITE_ONLY:-debian newest}; do
     continue
   fi
   images "$tree"
+  if [ "$which" = guest ]; then guest_suite "$tree" || status=1; continue; fi
   # shellcheck disable=SC2086
   python3 "$here/runc_suite.py" run --suite "runc-suite-$which" --tree "$tree" --peer "$peer" --ours "$WORK/ours/runc" \
     --differences "$here/runc-suite.differences" --keep "$KEEP" --results "$RESULTS" ${RUNC_SUITE_ONCE:+--once} -- ${RUNC_SUITE_FILES-} || status=1
