@@ -3,8 +3,18 @@
 #include "content/api.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "containerd.pb.h"
+#include "content/grpc.h"
+#include "executor/base/error.h"
+#include "image/manifest.h"
 #include "wasm/sha256.h"
 
 namespace amphora::content {

@@ -6,13 +6,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <zconf.h>
 #include <zlib.h>
 #include <zstd.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
 
+#include "content/api.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/sys.h"
 #include "image/component.h"
+#include "image/manifest.h"
 
 namespace amphora::content {
 namespace {

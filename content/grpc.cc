@@ -11,10 +11,18 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
+#include <cstdio>
+#include <expected>
+#include <memory>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <nghttp2/nghttp2.h>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 
 namespace amphora::content {
 namespace {
@@ -92,6 +100,9 @@ struct Grpc::State {
   nghttp2_session* session = nullptr;
   std::optional<Stream> stream;
 
+  State() = default;
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
   ~State() {
     if (session != nullptr) nghttp2_session_del(session);
   }
@@ -110,9 +121,13 @@ int on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name,
   if (stream == nullptr) return 0;
   const std::string_view key(reinterpret_cast<const char*>(name), name_size);
   std::string text(reinterpret_cast<const char*>(value), value_size);
-  if (key == ":status") stream->http_status = std::move(text);
-  if (key == "grpc-status") stream->grpc_status = std::move(text);
-  if (key == "grpc-message") stream->message = std::move(text);
+  if (key == ":status") {
+    stream->http_status = std::move(text);
+  } else if (key == "grpc-status") {
+    stream->grpc_status = std::move(text);
+  } else if (key == "grpc-message") {
+    stream->message = std::move(text);
+  }
   return 0;
 }
 
@@ -136,7 +151,7 @@ ssize_t read_body(nghttp2_session*, int32_t, uint8_t* buffer, size_t length, uin
                   nghttp2_data_source* source, void*) {
   auto* stream = static_cast<Stream*>(source->ptr);
   const size_t size = std::min(length, stream->body.size() - stream->sent);
-  std::memcpy(buffer, stream->body.data() + stream->sent, size);
+  std::copy_n(stream->body.data() + stream->sent, size, buffer);
   stream->sent += size;
   if (stream->sent == stream->body.size()) *flags |= NGHTTP2_DATA_FLAG_EOF;
   return static_cast<ssize_t>(size);

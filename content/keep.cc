@@ -10,6 +10,14 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/sys.h"
 
 namespace amphora::content {

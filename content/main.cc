@@ -7,11 +7,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <exception>
+#include <expected>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <google/protobuf/stubs/logging.h>
@@ -20,7 +23,9 @@
 #include "content/bytes.h"
 #include "content/keep.h"
 #include "content/resolve.h"
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
+#include "image/manifest.h"
 #include "wasm/content_protocol.h"
 
 namespace amphora::content {

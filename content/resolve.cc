@@ -3,6 +3,17 @@
 #include "content/resolve.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <expected>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "content/api.h"
+#include "executor/base/error.h"
+#include "image/manifest.h"
 
 namespace amphora::content {
 namespace {

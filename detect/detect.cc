@@ -4,19 +4,30 @@
 #include "detect/detect.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include <array>
+#include <cstddef>
+#include <expected>
 #include <optional>
 #include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "detect/entrypoint.h"
 #include "detect/magic.h"
+#include "detect/verdict.h"
+#include "detect/view.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
 #include "executor/base/sys.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::detect {
 

@@ -5,7 +5,16 @@
 #include <archive.h>
 #include <archive_entry.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <expected>
 #include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "executor/base/error.h"
+#include "image/manifest.h"
 
 namespace amphora::image {
 namespace {
@@ -23,7 +32,7 @@ using Reader = std::unique_ptr<archive, FreeRead>;
 using Writer = std::unique_ptr<archive, FreeWrite>;
 using Entry = std::unique_ptr<archive_entry, FreeEntry>;
 
-Error error_of(archive* a, std::string what) {
+Error error_of(archive* a, const std::string& what) {
   const char* text = ::archive_error_string(a);
   return Error(Errc::kInvalid, what + ": " + (text != nullptr ? text : "unknown failure"));
 }

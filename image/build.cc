@@ -7,12 +7,19 @@
 #include <time.h>
 
 #include <charconv>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
 #include "image/archive.h"
 #include "image/component.h"
@@ -129,7 +136,7 @@ Result<void> add_tar_layer(Draft& draft) {
              tar_entries(draft.request, draft.request.tar ? draft.sources : none));
   if (entries.empty()) return {};
   TRY_ASSIGN(const Packing packing, packing_named(draft.request.compress));
-  TRY_ASSIGN(std::string tar, write_tar(entries, draft.seconds));
+  TRY_ASSIGN(const std::string tar, write_tar(entries, draft.seconds));
   draft.diff_ids.push_back(digest_text(tar));
   TRY_ASSIGN(std::string packed, compress(tar, packing));
   draft.layers.push_back(
@@ -331,7 +338,7 @@ Result<std::string> build(const BuildRequest& request) {
                            : std::move(manifests[0]);
   // Of the one that is named nobody is to choose: importers skip what is said to be for others.
   target.erase("platform");
-  const std::string digest = target["digest"].get<std::string>();
+  std::string digest = target["digest"].get<std::string>();
   target["annotations"] = {{kImageName, name}, {kRefName, request.tag}};
   TRY(write(draft, index_of(Json::array({std::move(target)})), docker));
   return digest;

@@ -4,6 +4,10 @@
 #include "image/component.h"
 
 #include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
 
 namespace amphora::image {
 namespace {

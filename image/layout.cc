@@ -3,10 +3,19 @@
 #include "image/layout.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
 #include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
 #include "image/archive.h"
 #include "image/component.h"
+#include "image/manifest.h"
 #include "wasm/sha256.h"
 
 namespace amphora::image {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // amphora-image: what `amphora image` executes. build, inspect, verify; a program of its own so that
 // the command, which starts containers, links none of its libraries.
+#include <algorithm>
+#include <cstddef>
 #include <exception>
 #include <span>
 #include <string>
@@ -9,10 +11,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
 #include "executor/cli/options.h"
 #include "image/build.h"
 #include "image/layout.h"
+#include "image/manifest.h"
 
 namespace amphora::image {
 namespace {

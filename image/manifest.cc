@@ -4,9 +4,16 @@
 #include "image/manifest.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "executor/base/error.h"
 #include "wasm/sha256.h"
 
 namespace amphora::image {

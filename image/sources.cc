@@ -10,10 +10,19 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
 #include <map>
-#include <set>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
 #include "executor/base/fd.h"
+#include "image/archive.h"
+#include "image/build.h"
+#include "image/component.h"
 
 namespace amphora::image {
 namespace {

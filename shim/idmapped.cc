@@ -61,6 +61,8 @@ class Holder {
   }
   Holder(Holder&&) noexcept = default;
   Holder& operator=(Holder&&) = delete;
+  Holder(const Holder&) = delete;
+  Holder& operator=(const Holder&) = delete;
   ~Holder() {
     if (!pidfd_) return;
     ::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);

@@ -6,7 +6,7 @@
 
 #include <cstddef>
 #include <string>
-#include <string_view>
+#include <variant>
 #include <vector>
 
 #include "common.pb.h"

@@ -3,7 +3,16 @@
 #include "shim/toml.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "executor/base/error.h"
 
 namespace amphora::shim {
 namespace {
@@ -259,9 +268,10 @@ class Reader {
     uint32_t value = 0;
     for (int i = 0; i < digits; ++i, ++at_) {
       const char c = peek();
-      const std::string_view kDigits = "0123456789abcdef0123456789ABCDEF";
-      const size_t digit = kDigits.find(c);
-      if (at_end() || digit == kDigits.npos || value > 0x10ffff) return bad("no code point");
+      const std::string_view hex = "0123456789abcdef0123456789ABCDEF";
+      const size_t digit = hex.find(c);
+      if (at_end() || digit == std::string_view::npos || value > 0x10ffff)
+        return bad("no code point");
       value = value * 16 + static_cast<uint32_t>(digit % 16);
     }
     if (value > 0x10ffff || (value >= 0xd800 && value < 0xe000)) return bad("no code point");

@@ -4,12 +4,14 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "detect/detect.h"
 #include "executor/base/process.h"
 #include "executor/executor.h"
+#include "executor/oci/spec.h"
 #include "executor/runtime/runtime.h"
 #include "executor/setup/host.h"
 #include "executor/store/store.h"

@@ -53,7 +53,7 @@ PY
 run_tidy() {
   local database=$top/build/dev
   [ -e "$database/compile_commands.json" ] || "$top/tools/build.sh" --dev amphora_base
-  sources '*.cc' | grep -E '^(executor|detect|native|wasm|shim)/' |
+  sources '*.cc' | grep -E '^(executor|detect|native|wasm|shim|content|image)/' |
     xargs -P "$jobs" -n 4 clang-tidy-19 -p "$database" --quiet
 }
 rule layers python3 tests/lint/layers.py

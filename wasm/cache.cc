@@ -31,6 +31,7 @@
 #include <utility>
 #include <vector>
 
+#include "detect/verdict.h"
 #include "executor/base/directories.h"
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
@@ -62,7 +63,7 @@ constexpr int64_t kTick = 50000000;
 constexpr int64_t kTouchEvery = 60 * kSecond;
 constexpr int64_t kStale = 3600 * kSecond;
 /// A record whose bytes went with their image stays this long.
-constexpr int64_t kForgotten = 30 * 24 * 3600 * kSecond;
+constexpr int64_t kForgotten = int64_t{30} * 24 * 3600 * kSecond;
 constexpr size_t kMaxNote = 4096;
 
 constexpr uint32_t kRecordVersion = 2;

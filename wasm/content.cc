@@ -8,7 +8,16 @@
 #include <sys/socket.h>
 
 #include <charconv>
+#include <expected>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/base/process.h"
 #include "executor/base/sys.h"
 #include "wasm/content_protocol.h"
 #include "wasm/sha256.h"

@@ -7,6 +7,9 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <string_view>
+
+#include "executor/base/error.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>

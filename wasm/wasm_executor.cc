@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <expected>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -13,6 +14,7 @@
 #include <utility>
 
 #include "amphora/engine.h"
+#include "detect/detect.h"
 #include "detect/verdict.h"
 #include "executor/base/error.h"
 #include "executor/base/fd.h"

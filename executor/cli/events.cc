@@ -7,12 +7,21 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
+#include <string>
+#include <utility>
 
+#include "executor/base/error.h"
+#include "executor/base/process.h"
+#include "executor/cgroup/cgroup.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
+#include "executor/cli/options.h"
 #include "executor/cli/output.h"
 #include "executor/cli/stats_json.h"
 #include "executor/cli/units.h"
+#include "executor/oci/state.h"
 #include "executor/runtime/runtime.h"
 
 namespace amphora::cli {

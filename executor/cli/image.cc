@@ -3,9 +3,13 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include <string>
 #include <vector>
 
+#include "executor/base/error.h"
 #include "executor/cli/command.h"
+#include "executor/cli/context.h"
+#include "executor/cli/options.h"
 #include "wasm/programs.h"
 
 namespace amphora::cli {

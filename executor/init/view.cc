@@ -7,7 +7,11 @@
 #include <sched.h>
 #include <sys/mount.h>
 
+#include <cstdint>
+
 #include "executor/init/context.h"
+#include "executor/init/step.h"
+#include "executor/init/syscall.h"
 
 namespace amphora::init {
 namespace {

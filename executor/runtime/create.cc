@@ -416,7 +416,7 @@ Result<Process> Runtime::exec_inner(const std::string& id, const MakeProcess& ma
   TRY_ASSIGN(const oci::State state, entry.load());
   auto init = find_process(state.pid, state.start_time);
   if (!init) return fail(Errc::kPrecondition, "cannot exec in a stopped container");
-  TRY_ASSIGN(oci::Spec spec, oci::load_spec(entry.dir_fd()));
+  TRY_ASSIGN(const oci::Spec spec, oci::load_spec(entry.dir_fd()));
   TRY_ASSIGN(const auto cgroup, cgroup::open(state, host_));
   if (cgroup && !options.ignore_paused) {
     TRY_ASSIGN(const bool frozen, cgroup->is_frozen());

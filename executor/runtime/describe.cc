@@ -11,6 +11,7 @@
 #include "detect/verdict.h"
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
+#include "executor/oci/spec.h"
 #include "executor/runtime/parts.h"
 #include "executor/runtime/runtime.h"
 #include "executor/setup/exec_plan.h"

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The verbs on an existing container: kill, delete, pause, update, state and the like. None keeps
 // anything in memory: each finds the container by its record.
-#include <errno.h>
 #include <signal.h>
 
 #include <expected>
@@ -136,7 +135,7 @@ std::vector<std::string> Runtime::run_poststop(const oci::State& state) {
 }
 
 Result<Runtime::Live> Runtime::find_live(const std::string& id) {
-  TRY_ASSIGN(Entry entry, store_.peek(id));
+  TRY_ASSIGN(const Entry entry, store_.peek(id));
   TRY_ASSIGN(oci::State state, entry.load());
   const oci::Status status = runtime::status_of(entry, state);
   if (status == oci::Status::kStopped || status == oci::Status::kCreating) {

@@ -22,6 +22,7 @@
 #include "executor/base/path.h"
 #include "executor/base/process.h"
 #include "executor/base/sys.h"
+#include "executor/cgroup/cgroup.h"
 #include "executor/criu/client.h"
 #include "executor/criu/wire.h"
 #include "executor/hooks/hooks.h"
@@ -31,8 +32,10 @@
 #include "executor/runtime/parts.h"
 #include "executor/runtime/runtime.h"
 #include "executor/runtime/undo.h"
+#include "executor/setup/host.h"
 #include "executor/setup/make_plan.h"
 #include "executor/setup/mount_options.h"
+#include "executor/store/store.h"
 
 namespace amphora {
 namespace {

@@ -94,7 +94,7 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   // Before the limits: a small RLIMIT_NOFILE must not meet the descriptors of the set-up.
   if (forks || needs_tidy(in, is_exec)) {
     b.step(kTidy, "close what only the set-up needed").n =
-        static_cast<uint64_t>(3 + in.preserve_fds);
+        3 + static_cast<uint64_t>(in.preserve_fds);
   }
   if (forks) plan_fork(in, "enter the pid namespace", in.process.terminal, b);
   if (late_filter) b.step(kNoNewPrivs, "set no_new_privs");
@@ -107,7 +107,7 @@ Result<void> plan_program(const PlanInput& in, Builder& b, bool is_exec) {
   }
   plan_descriptor_limit(in, b);
   // Marks them close-on-exec: before any filter, for older profiles know no close_range.
-  b.step(kCloseFds, "close descriptors").n = static_cast<uint64_t>(3 + in.preserve_fds);
+  b.step(kCloseFds, "close descriptors").n = 3 + static_cast<uint64_t>(in.preserve_fds);
   // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the capabilities go.
   if (!late_filter) TRY(plan_seccomp(in, b));
   TRY(plan_credentials(in, b));

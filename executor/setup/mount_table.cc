@@ -2,7 +2,14 @@
 // One walk over the spec's mounts; see mount_table.h.
 #include "executor/setup/mount_table.h"
 
+#include <expected>
+#include <string>
+#include <utility>
+
+#include "executor/base/error.h"
 #include "executor/base/path.h"
+#include "executor/oci/spec.h"
+#include "executor/setup/mount_options.h"
 
 namespace amphora::setup {
 

@@ -8,7 +8,10 @@
 #include <linux/openat2.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "executor/init/context.h"
 
