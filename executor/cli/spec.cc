@@ -16,6 +16,7 @@
 #include "executor/cli/command.h"
 #include "executor/cli/context.h"
 #include "executor/cli/options.h"
+#include "executor/setup/host.h"
 
 namespace amphora::cli {
 namespace {
@@ -43,7 +44,8 @@ Result<int> spec(Context&, const SpecOptions& line, Arguments) {
   if (!file) return std::unexpected(std::move(file).error());
   std::optional<oci::Ids> rootless;
   if (line.rootless) rootless = oci::Ids{geteuid(), getegid()};
-  TRY(write_all(file->get(), oci::default_spec_json(rootless)));
+  const auto cgroups = setup::on_cgroup2() ? oci::CgroupNamespace::kYes : oci::CgroupNamespace::kNo;
+  TRY(write_all(file->get(), oci::default_spec_json(rootless, cgroups)));
   return 0;
 }
 

@@ -64,7 +64,7 @@ Json mounts(bool rootless) {
              list({"nosuid", "noexec", "nodev", "relatime", "ro"}))});
 }
 
-Json linux_object(const std::optional<Ids>& rootless) {
+Json linux_object(const std::optional<Ids>& rootless, CgroupNamespace cgroups) {
   Json out = Json::object();
   if (rootless) {
     const auto own = [](uint32_t id) {
@@ -76,9 +76,10 @@ Json linux_object(const std::optional<Ids>& rootless) {
     out["resources"]["devices"] = Json::array({Json{{"allow", false}, {"access", "rwm"}}});
   }
   Json namespaces = Json::array();
-  for (const char* kind : {"pid", "network", "ipc", "uts", "mount", "user"}) {
+  for (const char* kind : {"pid", "network", "ipc", "uts", "mount", "cgroup", "user"}) {
     const std::string_view name = kind;
     if (name == (rootless ? "network" : "user")) continue;
+    if (name == "cgroup" && cgroups == CgroupNamespace::kNo) continue;
     namespaces.push_back(Json{{"type", kind}});
   }
   out["namespaces"] = std::move(namespaces);
@@ -92,13 +93,13 @@ Json linux_object(const std::optional<Ids>& rootless) {
 
 }  // namespace
 
-std::string default_spec_json(const std::optional<Ids>& rootless) {
+std::string default_spec_json(const std::optional<Ids>& rootless, CgroupNamespace cgroups) {
   const Json spec = {{"ociVersion", "1.0.2"},
                      {"process", process()},
                      {"root", {{"path", "rootfs"}, {"readonly", true}}},
                      {"hostname", "runc"},
                      {"mounts", mounts(rootless.has_value())},
-                     {"linux", linux_object(rootless)}};
+                     {"linux", linux_object(rootless, cgroups)}};
   return spec.dump(1, '\t');
 }
 

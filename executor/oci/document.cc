@@ -273,11 +273,23 @@ bool read_unsigned(Value value, uint64_t high, uint64_t& out) {
   return true;
 }
 
+namespace {
+
+/// As Go's decoder, and so runc's, has it: "pagesize" is pageSize, too; of several the last counts.
+bool same_name(std::string_view key, std::string_view name) noexcept {
+  if (key.size() != name.size()) return false;
+  if (key == name) return true;
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; };
+  return std::ranges::equal(key, name, {}, lower, lower);
+}
+
+}  // namespace
+
 std::optional<Value> Object::find(std::string_view name) const {
   if (!is_object_) return std::nullopt;
   std::optional<Value> found;
   value_.each([&](Value member) {
-    if (member.key() == name) found = member;
+    if (same_name(member.key(), name)) found = member;
   });
   if (found && found->is_null()) found.reset();
   return found;

@@ -234,11 +234,14 @@ Result<Process> parse_process(std::string_view json);
 Result<Resources> parse_resources(std::string_view json);
 /// Only the annotations of a config.json, without building anything else (shim start path).
 Result<std::map<std::string, std::string>> parse_annotations(std::string_view json);
-/// The default bundle's config.json, as `amphora spec` writes it (tabs, no newline at the end, as
-/// runc); `rootless`: one that this user can run, whose ids are all that is mapped.
 struct Ids {
   uint32_t uid = 0, gid = 0;
 };
-std::string default_spec_json(const std::optional<Ids>& rootless);
+enum class CgroupNamespace : bool { kNo, kYes };
+/// The default bundle's config.json, as `amphora spec` writes it (tabs, no newline at the end, as
+/// runc); `rootless`: one that this user can run, whose ids are all that is mapped; `cgroups`: with a
+/// cgroup namespace, as runc's has it on a host of pure cgroup v2.
+std::string default_spec_json(const std::optional<Ids>& rootless,
+                              CgroupNamespace cgroups = CgroupNamespace::kNo);
 
 }  // namespace amphora::oci

@@ -102,7 +102,7 @@ Result<void> probe_cgroups(Host& host) {
   TRY_ASSIGN(const std::string own, read_once(host.proc_fd.get(), "self/cgroup", spent));
   // What is mounted on the usual place decides: a cgroup2 mount there may hide older v1 mounts that
   // the mount table still shows.
-  if (is_cgroup2(kCgroupRoot)) {
+  if (on_cgroup2()) {
     host.cgroup_mode = CgroupMode::kUnified;
     host.unified_mount = kCgroupRoot;
     host.unified_own_path = parse_own_cgroups(own).unified;
@@ -237,6 +237,8 @@ bool in_user_namespace() noexcept {
   const UniqueFd proc(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
   return in_user_namespace(proc.get());
 }
+
+bool on_cgroup2() noexcept { return is_cgroup2(kCgroupRoot); }
 
 bool apparmor_enabled() noexcept {
   char enabled = 'N';

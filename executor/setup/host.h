@@ -48,6 +48,9 @@ inline bool has_capability(const Host& host, int capability) noexcept {
 bool in_user_namespace(int proc_fd) noexcept;
 bool in_user_namespace() noexcept;
 
+/// Whether cgroup2 alone is mounted where everybody looks for cgroups.
+bool on_cgroup2() noexcept;
+
 /// Whether the kernel has the security module for such labels.
 bool apparmor_enabled() noexcept;
 bool selinux_enabled() noexcept;

@@ -102,6 +102,19 @@ TEST(Spec, TakesNullForAbsentAndIgnoresTheUnknown) {
   EXPECT_EQ(problem(R"({"ociVersion": "1.0.2", "root": null})"), "root: missing");
 }
 
+// Go's decoder takes them, and so what runc's users have written.
+TEST(Spec, TakesNamesInOtherCases) {
+  const auto process =
+      process_of(R"("CWD": "/x", "noNewprivileges": true, "oomScoreAdj": 1, "oomscoreadj": 2)");
+  EXPECT_EQ(process.cwd, "/x");
+  EXPECT_TRUE(process.no_new_privileges);
+  EXPECT_EQ(process.oom_score_adj, 2);
+  EXPECT_EQ(
+      problem(
+          with(R"("linux": {"resources": {"hugepageLimits": [{"pagesize": "2MB", "limit": 1}]}})")),
+      "accepted");
+}
+
 TEST(Process, ReadsAllMembers) {
   const auto p = process_of(R"("terminal": true, "consoleSize": {"height": 25, "width": 80},
     "user": {"uid": 1, "gid": 2, "umask": 63, "additionalGids": [3, 4294967294]},
@@ -298,6 +311,16 @@ TEST(DefaultSpec, IsRuncsBundle) {
   EXPECT_EQ(spec->linux_.readonly_paths.size(), 5U);
   ASSERT_EQ(spec->linux_.resources.devices.size(), 1U);
   EXPECT_FALSE(spec->linux_.resources.devices[0].allow);
+}
+
+TEST(DefaultSpec, HasACgroupNamespaceWhereItIsAskedFor) {
+  for (const auto rootless : {std::optional<Ids>(), std::optional<Ids>(Ids{1000, 1001})}) {
+    const auto with = parse_spec(default_spec_json(rootless, CgroupNamespace::kYes));
+    const auto without = parse_spec(default_spec_json(rootless));
+    ASSERT_TRUE(with && without);
+    EXPECT_NE(with->find_namespace(NamespaceKind::kCgroup), nullptr);
+    EXPECT_EQ(without->find_namespace(NamespaceKind::kCgroup), nullptr);
+  }
 }
 
 TEST(DefaultSpec, RootlessHasAUserNamespaceAndNoNetwork) {
