@@ -105,12 +105,19 @@ Result<void> Limits::cpuset(const oci::CpuLimits& limits) {
 }
 
 Result<void> Limits::check_usage(const oci::MemoryLimits& limits) {
-  if (!limits.check_before_update.value_or(false) || limits.limit.value_or(0) <= 0) return {};
+  if (!limits.check_before_update.value_or(false)) return {};
   // v2 takes any limit and kills to reach it; who asked to be safe from that gets an error.
   const auto usage = read_number(dir_, "memory.current");
-  if (!usage || *usage <= static_cast<uint64_t>(*limits.limit)) return {};
-  return fail(Errc::kInvalid,
-              fmt::format("rejecting memory limit {}: current usage is {}", *limits.limit, *usage));
+  const auto too_small = [&](const std::optional<int64_t>& limit) {
+    return usage && limit.value_or(0) > 0 && static_cast<uint64_t>(*limit) < *usage;
+  };
+  const auto reject = [&](const char* what, int64_t limit) {
+    return fail(Errc::kInvalid,
+                fmt::format("rejecting {} limit {}: current usage is {}", what, limit, *usage));
+  };
+  if (too_small(limits.swap)) return reject("memory+swap", *limits.swap);
+  if (too_small(limits.limit)) return reject("memory", *limits.limit);
+  return {};
 }
 
 Result<void> Limits::swap(const oci::MemoryLimits& limits) {

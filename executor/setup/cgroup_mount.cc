@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mounts of type cgroup: what the container sees of its own cgroups. v1 and hybrid: a tmpfs with one
-// bind (or, in a cgroup namespace, one mount) per hierarchy; v2: one mount or a bind of its own path.
+// bind (or, in a cgroup namespace, one mount) per hierarchy; v2: one mount, or a bind of the whole.
 #include <sys/mount.h>
 
 #include <algorithm>
@@ -95,10 +95,14 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const PlannedMount& planned,
                 "mount cgroup on " + target + ": this host has no cgroups mounted");
   }
   if (in.host.cgroup_mode == CgroupMode::kUnified) {
+    // With the host's namespace /proc/self/cgroup has the host's paths, and all are found below the mount, as
+    // runc has it (Docker's --cgroupns=host, privileged pods). A bind: a new mount would take nsdelegate and the
+    // like away from the host's (cgroups(7)). Who has no rights to the tree is shown its own part only.
+    const bool privileged = in.host.euid == 0 && !in.host.in_user_namespace;
     if (own_namespace) {
       plan_mount(b, target, "cgroup2", options.data, options.ms_flags);
     } else {
-      plan_bind(in, b, in.host.unified_mount + own(""), target, readonly);
+      plan_bind(in, b, in.host.unified_mount + (privileged ? "" : own("")), target, readonly);
     }
     return {};
   }

@@ -87,6 +87,15 @@ def test_exec_goes_to_the_containers_cgroup(lab):
     cli.end(id)
 
 
+def test_the_hosts_tree_without_a_namespace(lab):
+    """What /proc/self/cgroup names is found below the mount (Docker's --cgroupns=host, privileged pods)."""
+    script = "cat /sys/fs/cgroup$(sed s/0::// /proc/self/cgroup)/cgroup.procs; mkdir /sys/fs/cgroup/x 2>&1"
+    for name in ("runc", "amphora"):
+        r = Cli(lab, name).run("sh", "-c", script)
+        contains(r.out, "1\n", name)
+        contains(r.out, "Read-only file system", name)
+
+
 def test_pause_holds_and_kill_reaches_the_frozen(lab):
     cli = Cli(lab)
     for kind in (NATIVE, WASM):

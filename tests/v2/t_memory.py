@@ -104,8 +104,9 @@ def test_a_small_limit_starts_and_a_tiny_one_is_said(lab):
 def test_memory_check_before_update(lab):
     cli = Cli(lab)
     id = cli.running(*kind_args(NATIVE, "pause"), change=limited(64 * MIB))
-    r = update(cli, id, {"memory": {"limit": 4096, "swap": 4096, "checkBeforeUpdate": True}})
-    check(r.code != 0 and "rejecting memory limit 4096" in r.err, repr(r))
+    for more, word in (({}, "memory"), ({"swap": 8192}, "memory+swap")):
+        r = update(cli, id, {"memory": {"limit": 4096, "checkBeforeUpdate": True, **more}})
+        check(r.code != 0 and f"rejecting {word} limit" in r.err, repr(r))
     equal(groups.of(lab, id).read("memory.max"), str(64 * MIB))
     equal(cli.status(id), "running")
     cli.end(id)
