@@ -290,11 +290,9 @@ Result<WasmExecutor::Ready> WasmExecutor::prepare(const ExecContext& context,
   return fail(Errc::kUnsupported, why);
 }
 
-Result<void> WasmExecutor::warm(const std::string& engine, const detect::Verdict& verdict) {
+Result<void> WasmExecutor::warm(const wasm::GuestOptions& options, const detect::Verdict& verdict) {
   const oci::Spec spec{};
   const std::string id;
-  wasm::GuestOptions options;
-  options.engine = engine;
   const ExecContext context{id, spec, nullptr};
   TRY(prepare(context, options, verdict));
   return {};

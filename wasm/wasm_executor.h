@@ -46,9 +46,9 @@ class WasmExecutor : public Executor {
   /// Opened at first use.
   wasm::Cache& cache();
   wasm::Zygote& zygote(const std::string& engine);
-  /// Compiles a module that no container has asked for yet, without limits but our own. `engine`: empty
-  /// for the one that fits.
-  Result<void> warm(const std::string& engine, const detect::Verdict& verdict);
+  /// Compiles a module that no container has asked for yet, without limits but our own, as for a guest with
+  /// these options.
+  Result<void> warm(const wasm::GuestOptions& options, const detect::Verdict& verdict);
 
  private:
   /// What there is for a module: its code, or the line that says why the engine has none for a module that

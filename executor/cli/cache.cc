@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,6 +25,7 @@
 #include "executor/cli/output.h"
 #include "executor/cli/wiring.h"
 #include "executor/oci/json_writer.h"
+#include "wasm/options.h"
 #include "wasm/wasm_executor.h"
 
 namespace amphora::cli {
@@ -33,6 +35,7 @@ struct CacheOptions {
   bool json = false;
   bool all = false;
   std::string engine;
+  std::vector<std::string> guest;
   std::string image;
   std::string address, name_space;
 };
@@ -40,6 +43,8 @@ constexpr Option kOptions[] = {
     option<&CacheOptions::json>("json", 0, "print JSON (ls)"),
     option<&CacheOptions::all>("all", 0, "all modules (rm)"),
     option<&CacheOptions::engine>("engine", 0, "the engine to compile for (warm)"),
+    option<&CacheOptions::guest>("option", 'o',
+                                 "KEY=VALUE, as the annotation amphora.dev/engine.KEY (warm)"),
     option<&CacheOptions::image>("image", 0,
                                  "an image in containerd whose wasm layer is compiled (warm)"),
     option<&CacheOptions::address>("address", 'a', "containerd's socket (warm --image)",
@@ -155,8 +160,25 @@ std::string first_of(const std::string& given, const char* variable, const char*
   return value != nullptr && *value != '\0' ? value : otherwise;
 }
 
+/// What a container with these options would have for annotations.
+Result<wasm::GuestOptions> guest_options(const CacheOptions& options) {
+  std::map<std::string, std::string> annotations;
+  for (const std::string& word : options.guest) {
+    const size_t equals = word.find('=');
+    if (equals == 0 || equals == std::string::npos) {
+      return fail(Errc::kInvalid, "--option \"" + word + "\" is not KEY=VALUE");
+    }
+    annotations[std::string(wasm::kOptionPrefix) + word.substr(0, equals)] =
+        word.substr(equals + 1);
+  }
+  TRY_ASSIGN(wasm::GuestOptions guest, wasm::read_options(annotations));
+  guest.engine = options.engine;
+  return guest;
+}
+
 /// `names`: which of several layers, by their titles; none: the only one.
-Result<int> warm_image(WasmExecutor& wasm, const CacheOptions& options, Arguments names) {
+Result<int> warm_image(WasmExecutor& wasm, const CacheOptions& options,
+                       const wasm::GuestOptions& guest, Arguments names) {
   const wasm::Containerd containerd{
       first_of(options.address, "CONTAINERD_ADDRESS", "/run/containerd/containerd.sock"),
       first_of(options.name_space, "CONTAINERD_NAMESPACE", "default")};
@@ -165,17 +187,18 @@ Result<int> warm_image(WasmExecutor& wasm, const CacheOptions& options, Argument
     TRY_ASSIGN(const detect::Verdict verdict,
                wasm.from_image(containerd, {"", options.image, name, options.engine}));
     if (verdict.kind == detect::Kind::kNative) return fail(Errc::kNotFound, verdict.why_not);
-    TRY(wasm.warm(options.engine, verdict));
+    TRY(wasm.warm(guest, verdict));
   }
   return 0;
 }
 
 Result<int> warm(WasmExecutor& wasm, const CacheOptions& options, Arguments files) {
-  if (!options.image.empty()) return warm_image(wasm, options, files);
+  TRY_ASSIGN(const wasm::GuestOptions guest, guest_options(options));
+  if (!options.image.empty()) return warm_image(wasm, options, guest, files);
   if (files.empty()) return fail(Errc::kInvalid, "cache warm wants files with modules");
   for (const char* const file : files) {
     TRY_ASSIGN(const detect::Verdict verdict, read_module(file));
-    TRY(wasm.warm(options.engine, verdict));
+    TRY(wasm.warm(guest, verdict));
   }
   return 0;
 }

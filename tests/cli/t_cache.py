@@ -202,6 +202,10 @@ def test_the_cache_verb_lists_warms_and_removes(lab):
         cli("cache", "warm", path).ok()
         cli("cache", "rm", "--all").ok()
         equal(cache.names(".art"), [])
+        cli("cache", "warm", "--option", "backtrace=off", path).ok()
+        contains(cli("cache", "ls").ok().out, "/warm.wasm backtrace=off")
+        contains(cli("cache", "warm", "--option", "colour=red", path).err, "unknown option colour; known options: ")
+        contains(cli("cache", "warm", "--option", "colour", path).err, "--option \\\"colour\\\" is not KEY=VALUE")
 
 
 def test_a_full_cache_removes_what_was_not_used_for_longest(lab):
