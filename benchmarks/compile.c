@@ -30,7 +30,7 @@ int main(int argc, char** argv) {
   if (bytes == MAP_FAILED || out < 0) return 1;
   const amphora_engine* engine = entry();
   const char* const none[] = {NULL};
-  const amphora_config config = {sizeof config, none};
+  const amphora_config config = {sizeof config, none, NULL};
   char text[400] = "";
   amphora_error error = {text, sizeof text};
   if (engine->prepare != NULL && engine->prepare(&config, &error) != AMPHORA_OK)

@@ -31,4 +31,7 @@ fi
 todo=$(ninja -C "$dir" -n "${targets[@]}" 2>/dev/null | grep -c '^\[[1-9]' || true)
 [ "$todo" = 0 ] || { say "building $preset: ${targets[*]:-all} ($todo steps, $jobs at a time)"
   logged "build $preset" ninja -k 20 -C "$dir" -j "$jobs" "${targets[@]}"; }
+if [ "$preset" = release ] && [ ${#targets[@]} = 0 ] && [ ! -e "$dir/lib/amphora/libamphora-aot-wamr.so" ]; then
+  say "no LLVM 19 here (Debian: llvm-19-dev): engine wamr is built without code: aot"
+fi
 say "$preset build is up to date in build/$preset"

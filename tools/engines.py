@@ -25,7 +25,7 @@ class Error(ctypes.Structure):
 
 
 class Config(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_size_t), ("options", ctypes.POINTER(ctypes.c_char_p))]
+    _fields_ = [("size", ctypes.c_size_t), ("options", ctypes.POINTER(ctypes.c_char_p)), ("directory", ctypes.c_char_p)]
 
 
 class Engine(ctypes.Structure):
@@ -52,7 +52,7 @@ def ask(directory, name):
     buffer = ctypes.create_string_buffer(4096)
     error = Error(ctypes.cast(buffer, ctypes.c_char_p), len(buffer))
     options = (ctypes.c_char_p * 3)(b"nonesuch", b"", None)
-    if engine.prepare(Config(ctypes.sizeof(Config), options), error) == 0:
+    if engine.prepare(Config(ctypes.sizeof(Config), options, None), error) == 0:
         raise SystemExit(f"engine {name} takes an option that there is none of")
     known = buffer.value.decode().partition("known options: ")[2]
     return {"version": engine.version.decode(), "capabilities": capabilities,

@@ -31,7 +31,8 @@ pack_deb() {
   mkdir -p "$root/DEBIAN" "$root/usr/share/doc/amphora"
   cp "$top/LICENSE" "$root/usr/share/doc/amphora/copyright"
   gzip -9n < "$top/CHANGELOG.md" > "$root/usr/share/doc/amphora/changelog.gz"
-  # glibc is what the host of guests and the engines are linked to; everything else is static.
+  # glibc is what the host of guests and the engines are linked to; everything else is static. LLVM is wanted by
+  # one object, where a guest on WAMR asks for machine code: 130 MB that others need not have.
   cat > "$root/DEBIAN/control" <<TEXT
 Package: amphora
 Version: $version
@@ -41,6 +42,7 @@ Section: admin
 Priority: optional
 Depends: libc6 (>= 2.36)
 Recommends: containerd
+Suggests: libllvm19
 Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f1)
 Description: container runtime for native and WebAssembly programs
  A containerd shim and a command with runc's interface. Whether a container is

@@ -8,7 +8,7 @@ packages=(
   g++ make cmake ninja-build pkg-config ccache git python3
   libseccomp-dev libcap-dev protobuf-compiler libprotobuf-dev nlohmann-json3-dev libspdlog-dev
   libfmt-dev libmount-dev libboost1.81-dev libgtest-dev libgmock-dev
-  clang-format-19 clang-tidy-19 clang-19 libclang-rt-19-dev
+  clang-format-19 clang-tidy-19 clang-19 libclang-rt-19-dev llvm-19-dev
   libarchive-dev libnghttp2-dev libzstd-dev zlib1g-dev skopeo umoci
   clang lld wasi-libc libclang-rt-14-dev-wasm32
   containerd runc crun busybox-static strace jq mmdebstrap debian-archive-keyring iproute2 binutils

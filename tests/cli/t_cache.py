@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 
-from tests.support import inventory
+from tests.support import engines, inventory
 from tests.support import lab as L
 from tests.support.command import Cli
 from tests.support.runner import Skip, check, contains, equal, eventually
@@ -25,7 +25,7 @@ def module_variant(number):
         return f.read() + bytes([0, 6, 4]) + b"note" + bytes([number])
 
 
-def bundle_with(cli, module, *words):
+def bundle_with(cli, module, *words, annotations=None):
     """A bundle whose /app.wasm is `module`, bound over the shared root's."""
     path = f"{L.LAB}/modules/{cli.lab.new_id('m')}.wasm"
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -34,6 +34,7 @@ def bundle_with(cli, module, *words):
 
     def change(spec):
         spec["mounts"].append({"destination": "/module.wasm", "type": "bind", "source": path, "options": ["bind", "ro"]})
+        spec.setdefault("annotations", {}).update(annotations or {})
     return cli.bundle("/module.wasm", *words, change=change)
 
 
@@ -81,9 +82,14 @@ def test_a_changed_byte_is_another_module(lab):
 
 
 def test_a_tampered_artifact_is_refused_and_compiled_anew(lab):
+    for annotations in engines.kinds().values():
+        tampered(lab, annotations)
+
+
+def tampered(lab, annotations):
     cli = Cli(lab)
     before = artifacts()
-    id, path = bundle_with(cli, module_variant(4), "exit", "5")
+    id, path = bundle_with(cli, module_variant(4), "exit", "5", annotations=annotations)
     equal(run(cli, id, path)[1], 1, "first start")
     mine = artifacts() - before
     equal(len(mine), 1, f"one new artifact: {mine}")

@@ -96,7 +96,7 @@ int compile(const CompileOptions& options) noexcept {
   const bool can = options.task == CompileOptions::Task::kCheck ? engine->check != nullptr
                                                                 : engine->compile != nullptr;
   if (!can) return say(AMPHORA_ERR_UNSUPPORTED, "this engine's compiler cannot do that");
-  const amphora_config config{sizeof config, options.options};
+  const amphora_config config{sizeof config, options.options, options.engine_dir};
   amphora_error error{text, sizeof text};
   const int prepared = engine->prepare != nullptr ? engine->prepare(&config, &error) : AMPHORA_OK;
   if (prepared != AMPHORA_OK) return say(prepared, text);

@@ -143,7 +143,7 @@ int listen_for(const amphora_guest*, amphora_error* error) {
 
 void load(Guest& guest) {
   open_preopens(guest);
-  guest.config = {sizeof guest.config, guest.handover.options.data()};
+  guest.config = {sizeof guest.config, guest.handover.options.data(), nullptr};
   amphora_guest& g = guest.guest;
   g.size = sizeof g;
   g.entry = guest.handover.function[0] != '\0' ? guest.handover.function : nullptr;

@@ -198,7 +198,7 @@ bool start_engine(const ZygoteOptions& options, Zygote* zygote, Hello* hello) no
       load_engine(options.engine_dir, "engine", options.engine, hello->text, sizeof hello->text);
   if (engine == nullptr) return false;
   const char* const none[] = {nullptr};
-  const amphora_config config{sizeof config, none};
+  const amphora_config config{sizeof config, none, nullptr};
   char text[300] = "failed";
   amphora_error error{text, sizeof text};
   if (engine->prepare != nullptr && engine->prepare(&config, &error) != AMPHORA_OK) {

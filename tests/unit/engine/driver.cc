@@ -22,6 +22,10 @@
 
 #include <gtest/gtest.h>
 
+#ifndef ENGINE_OPTIONS
+#define ENGINE_OPTIONS
+#endif
+
 namespace engine_test {
 namespace {
 
@@ -94,13 +98,17 @@ void in_guest_process(const Job& what, Shared* shared, int in, int out, int err)
   if (what.listen_fd >= 0) signal(SIGTERM, runtime().interrupt);
   const auto args = pointers(what.args);
   const auto env = pointers(what.env);
-  const auto options = pointers(what.options);
+  std::vector<std::string> words;
+  for (const char* const* word = variant().options; *word != nullptr; word++)
+    words.push_back(*word);
+  words.insert(words.end(), what.options.begin(), what.options.end());
+  const auto options = pointers(words);
   std::vector<amphora_preopen> preopens;
   for (const auto& one : what.directories) {
     preopens.push_back({open(one.host.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC), one.guest.c_str(),
                         one.read_only ? 1u : 0u});
   }
-  const amphora_config config{sizeof config, options.data()};
+  const amphora_config config{sizeof config, options.data(), nullptr};
   amphora_guest guest{};
   guest.size = sizeof guest;
   guest.artifact_fd = open(what.artifact.c_str(), O_RDONLY | O_CLOEXEC);
@@ -141,12 +149,18 @@ void drain(int out, int err, Result* result) {
 
 }  // namespace
 
+const amphora_config& variant() {
+  static const char* const options[] = {ENGINE_OPTIONS nullptr};
+  static const amphora_config config{sizeof config, options, AMPHORA_BUILD_DIR "/lib/amphora"};
+  return config;
+}
+
 const amphora_engine& runtime() {
   static const amphora_engine& engine = []() -> const amphora_engine& {
     const auto& opened = open_object("libamphora-engine-" ENGINE_UNDER_TEST ".so");
     char text[200] = "";
     amphora_error error{text, sizeof text};
-    if (opened.prepare(nullptr, &error) != AMPHORA_OK) {
+    if (opened.prepare(&variant(), &error) != AMPHORA_OK) {
       std::fprintf(stderr, "prepare: %s\n", text);
       std::abort();
     }
@@ -181,7 +195,7 @@ std::string compile(std::string_view input, Answer* answer) {
     const int out = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     amphora_error error = error_buffer(shared, 0);
     shared->code[0] = compiler().compile(
-        {reinterpret_cast<const uint8_t*>(input.data()), input.size()}, out, nullptr, &error);
+        {reinterpret_cast<const uint8_t*>(input.data()), input.size()}, out, &variant(), &error);
   });
   const Answer told{shared->code[0], shared->text[0]};
   munmap(shared, sizeof *shared);

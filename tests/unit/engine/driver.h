@@ -21,6 +21,9 @@ namespace engine_test {
 const amphora_engine& runtime();   // prepared once, in the test process
 const amphora_engine& compiler();  // never called but in a child, since it may start threads
 
+/// The options that this build of the suite gives each guest (ENGINE_OPTIONS); others come beside them.
+const amphora_config& variant();
+
 // "" and the code of the failure with its text.
 struct Answer {
   int code = -1;

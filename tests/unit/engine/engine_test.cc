@@ -39,7 +39,7 @@ TEST(Table, OnlyTheCompilerCompiles) {
 
 TEST(Prepare, UnknownOptionListsTheKnownOnes) {
   const char* options[] = {"colour", "on", nullptr};
-  const amphora_config config{sizeof config, options};
+  const amphora_config config{sizeof config, options, nullptr};
   char text[200];
   amphora_error error{text, sizeof text};
   EXPECT_EQ(runtime().prepare(&config, &error), AMPHORA_ERR_OPTION);

@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libamphora-compiler-wamr.so: checks a module and writes what the engine loads. Runs in the limited
- * compile process only. Without LLVM, and for modules that its code generator would take minutes for,
- * the artifact is the module itself, which the fast interpreter translates at load. */
+ * compile process only. The artifact is the module itself, which the fast interpreter translates at load; with
+ * `code: aot` it is machine code, made by another object that is linked to LLVM (aot/aot.h) and
+ * loaded only then: 130 MB that other guests neither need nor wait for. */
+#include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <wasm_export.h>
 
+#include "wasm/engines/wamr/aot/aot.h"
 #include "wasm/engines/wamr/options.h"
 
 #define MAX_MODULE (256u << 20)
+
+static const wamr_aot* aot;
 
 static uint32_t capabilities(void) {
   return AMPHORA_CAP_MODULES | AMPHORA_CAP_THREADS | AMPHORA_CAP_COMPILE;
@@ -71,13 +78,48 @@ static int write_artifact(int fd, const uint8_t* data, size_t size, amphora_erro
   return AMPHORA_OK;
 }
 
+/* The linker's words name what is missing: the object, or LLVM. */
+static int load_aot(const amphora_config* config, amphora_error* error) {
+  if (aot != NULL) return AMPHORA_OK;
+  const bool known = config->size >= sizeof *config && config->directory != NULL;
+  char path[PATH_MAX];
+  snprintf(path, sizeof path, "%s/" WAMR_AOT_OBJECT, known ? config->directory : ".");
+  void* object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (object == NULL) {
+    return wamr_fail(error, AMPHORA_ERR_UNSUPPORTED,
+                     "option code: aot wants " WAMR_AOT_OBJECT
+                     " and LLVM 19 (Debian: libllvm19), or use "
+                     "code: interpreter: %s",
+                     dlerror());
+  }
+  const wamr_aot_entry entry = (wamr_aot_entry)dlsym(object, WAMR_AOT_ENTRY);
+  const wamr_aot* found = entry != NULL ? entry() : NULL;
+  if (found == NULL || strcmp(found->version, WAMR_ENGINE_VERSION) != 0) {
+    return wamr_fail(error, AMPHORA_ERR_UNSUPPORTED,
+                     "option code: aot: %s is not of WAMR " WAMR_ENGINE_VERSION, path);
+  }
+  const int result = found->start(error);
+  if (result == AMPHORA_OK) aot = found;
+  return result;
+}
+
+/* Before the process is limited, and before the cache is asked. */
+static int prepare(const amphora_config* config, amphora_error* error) {
+  wamr_options options;
+  const int result = wamr_read_options(config, &options, error);
+  return result == AMPHORA_OK && options.aot ? load_aot(config, error) : result;
+}
+
 static int compile(amphora_bytes in, int out_fd, const amphora_config* config,
                    amphora_error* error) {
   wamr_options options;
   int result = wamr_read_options(config, &options, error);
   if (result == AMPHORA_OK) result = check(in, error);
+  amphora_bytes out = in;
+  if (result == AMPHORA_OK && options.aot) result = load_aot(config, error);
+  if (result == AMPHORA_OK && options.aot) result = aot->compile(in, wamr_cpu(), &out, error);
   if (result != AMPHORA_OK) return result;
-  return write_artifact(out_fd, in.data, in.size, error);
+  return write_artifact(out_fd, out.data, out.size, error);
 }
 
 static int load(const amphora_guest* guest, amphora_error* error) {
@@ -97,6 +139,7 @@ static const amphora_engine table = {
     .name = WAMR_ENGINE_NAME,
     .version = WAMR_ENGINE_VERSION,
     .capabilities = capabilities,
+    .prepare = prepare,
     .compile = compile,
     .check = check,
     .load = load,

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libamphora-engine-wamr.so: runs core modules with WASI preview 1 by WAMR's fast interpreter or from
- * its ahead-of-time code, in the container's own process. Belongs here: the table and what load and
+ * its ahead-of-time code (which of them the artifact is says its head), in the container's own process. Belongs here: the table and what load and
  * run do. Guest code runs in `run` only: instantiating may call a start function, so `load` stops at
  * a loaded and checked module. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <wasm_export.h>
@@ -20,11 +22,19 @@
 #define STACK_SIZE (1024u * 1024u)
 #define PAGE_SIZE 65536u
 #define MAX_ARTIFACT (256u << 20)
+/* Of the process's own stack, for ahead-of-time code, which checks each call against its end. */
+#define NATIVE_STACK_MAX ((rlim_t)8 << 20)
+#define NATIVE_STACK_KEPT ((rlim_t)256 << 10) /* above us, and for what the code calls */
+
+/* Those that make a trap of an access beyond the memory. */
+static const int trap_signals[] = {SIGSEGV, SIGBUS};
+#define TRAP_SIGNALS (sizeof trap_signals / sizeof trap_signals[0])
 
 static struct {
   wasm_module_t module;
   uint8_t* bytes; /* WAMR keeps pointers into it and writes to it */
   wamr_options options;
+  struct sigaction traps[TRAP_SIGNALS];
 } guest;
 
 static uint32_t capabilities(void) { return AMPHORA_CAP_MODULES | AMPHORA_CAP_THREADS; }
@@ -41,6 +51,7 @@ static int prepare(const amphora_config* config, amphora_error* error) {
     return wamr_fail(error, AMPHORA_ERR_SYSTEM, "start WAMR: not enough memory");
   }
   wasm_runtime_set_log_level(WASM_LOG_LEVEL_FATAL);
+  for (size_t i = 0; i < TRAP_SIGNALS; ++i) sigaction(trap_signals[i], NULL, &guest.traps[i]);
   return AMPHORA_OK;
 }
 
@@ -222,7 +233,22 @@ static wasm_module_inst_t instantiate(const amphora_guest* in, amphora_error* er
   return begins_within(instance, limit, error) ? instance : NULL;
 }
 
+/* What prepare made, in case that signals were reset since, as exec does. */
+static void catch_traps(void) {
+  for (size_t i = 0; i < TRAP_SIGNALS; ++i) sigaction(trap_signals[i], &guest.traps[i], NULL);
+}
+
+/* The end of this thread's stack. Not by libc, which reads it from /proc. */
+static uint8_t* stack_end(void) {
+  struct rlimit limit;
+  rlim_t size = NATIVE_STACK_MAX;
+  if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < size) size = limit.rlim_cur;
+  const rlim_t usable = size > 2 * NATIVE_STACK_KEPT ? size - NATIVE_STACK_KEPT : size / 2;
+  return (uint8_t*)__builtin_frame_address(0) - usable;
+}
+
 static int run(const amphora_guest* in, int* exit_code, amphora_error* error) {
+  catch_traps();
   wasm_module_inst_t instance = instantiate(in, error);
   if (instance == NULL) return AMPHORA_ERR_SYSTEM;
   wasm_exec_env_t environment = wasm_runtime_create_exec_env(instance, STACK_SIZE);
@@ -230,6 +256,7 @@ static int run(const amphora_guest* in, int* exit_code, amphora_error* error) {
   if (environment == NULL || entry == NULL) {
     return wamr_fail(error, AMPHORA_ERR_SYSTEM, "run %s: not enough memory", entry_of(in));
   }
+  wasm_runtime_set_native_stack_boundary(environment, stack_end());
   uint32_t result[1] = {0};
   const bool ended = wasm_runtime_call_wasm(environment, entry, 0, result);
   const char* exception = wasm_runtime_get_exception(instance);

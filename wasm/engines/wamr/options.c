@@ -8,7 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char known[] = "known options: backtrace (off), memory-max (bytes)";
+#ifdef __x86_64__
+#include <sys/platform/x86.h>
+#endif
+
+static const char known[] =
+    "known options: backtrace (off), code (interpreter, aot), memory-max (bytes)";
 
 int wamr_fail(amphora_error* error, int code, const char* format, ...) {
   if (error == NULL || error->text == NULL || error->capacity == 0) return code;
@@ -55,6 +60,12 @@ int wamr_read_options(const amphora_config* config, wamr_options* options, ampho
             wamr_fail(error, AMPHORA_ERR_INVALID,
                       "option backtrace: \"%s\" is not off, the only one engine wamr has", value);
       }
+    } else if (strcmp(key, "code") == 0) {
+      options->aot = strcmp(value, "aot") == 0;
+      if (!options->aot && strcmp(value, "interpreter") != 0) {
+        result = wamr_fail(error, AMPHORA_ERR_INVALID,
+                           "option code: \"%s\" is not interpreter or aot", value);
+      }
     } else {
       result = wamr_fail(error, AMPHORA_ERR_OPTION, "unknown option %s; %s", key, known);
     }
@@ -63,11 +74,35 @@ int wamr_read_options(const amphora_config* config, wamr_options* options, ampho
   return AMPHORA_OK;
 }
 
+/* By libc, which asked the processor at start: in a virtual machine each question takes microseconds. */
+const char* wamr_cpu(void) {
+#ifdef __x86_64__
+  const bool v2 = CPU_FEATURE_ACTIVE(CMPXCHG16B) && CPU_FEATURE_ACTIVE(LAHF64_SAHF64) &&
+                  CPU_FEATURE_ACTIVE(POPCNT) && CPU_FEATURE_ACTIVE(SSE3) &&
+                  CPU_FEATURE_ACTIVE(SSSE3) && CPU_FEATURE_ACTIVE(SSE4_1) &&
+                  CPU_FEATURE_ACTIVE(SSE4_2);
+  const bool v3 = v2 && CPU_FEATURE_ACTIVE(AVX) && CPU_FEATURE_ACTIVE(AVX2) &&
+                  CPU_FEATURE_ACTIVE(BMI1) && CPU_FEATURE_ACTIVE(BMI2) &&
+                  CPU_FEATURE_ACTIVE(F16C) && CPU_FEATURE_ACTIVE(FMA) &&
+                  CPU_FEATURE_ACTIVE(LZCNT) && CPU_FEATURE_ACTIVE(MOVBE);
+  return v3 ? "x86-64-v3" : v2 ? "x86-64-v2" : "x86-64";
+#else
+  return "generic";
+#endif
+}
+
 /* FNV-1a. */
+static uint64_t hash(uint64_t key, const char* text) {
+  for (; *text != '\0'; ++text) key = (key ^ (unsigned char)*text) * 0x100000001b3u;
+  return key;
+}
+
 uint64_t wamr_cache_key(const amphora_config* config) {
-  (void)config;
-  static const char made_of[] = WAMR_ENGINE_NAME " " WAMR_ENGINE_VERSION " " WAMR_ENGINE_BUILD;
-  uint64_t key = 0xcbf29ce484222325u;
-  for (const char* c = made_of; *c != '\0'; ++c) key = (key ^ (unsigned char)*c) * 0x100000001b3u;
+  wamr_options options;
+  uint64_t key =
+      hash(0xcbf29ce484222325u, WAMR_ENGINE_NAME " " WAMR_ENGINE_VERSION " " WAMR_ENGINE_BUILD);
+  if (wamr_read_options(config, &options, NULL) == AMPHORA_OK && options.aot) {
+    key = hash(hash(key, " aot "), wamr_cpu());
+  }
   return key;
 }

@@ -53,6 +53,8 @@ typedef struct amphora_error {
 typedef struct amphora_config {
   size_t size;
   const char* const* options;
+  /* In the compile process: where the engine's objects lie, for one that has more of them. NULL: no matter. */
+  const char* directory;
 } amphora_config;
 
 typedef struct amphora_preopen {
