@@ -10,6 +10,7 @@ use wasmtime::component::{
     Component, ComponentExportIndex, InstancePre, Linker, ResourceTable, Type, Val, types,
 };
 use wasmtime::{Engine, Store};
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, p2, p3};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -133,14 +134,17 @@ pub fn store(
     engine: &Engine,
     guest: &Guest,
     budget: &Budget,
+    files: &WasiFilesystemCtx,
     request: Option<u64>,
 ) -> Outcome<Store<State>> {
-    let mut wasi = wasi::builder(guest)?;
+    let mut wasi = wasi::builder(guest);
     if let Some(request) = request {
         wasi.env("REQUEST_ID", request.to_string());
     }
+    let mut wasi = wasi.build();
+    wasi.filesystem().clone_from(files);
     let state = State {
-        wasi: wasi.build(),
+        wasi,
         http: WasiHttpCtx::new(),
         table: ResourceTable::new(),
         limits: budget.limits(),
@@ -195,11 +199,12 @@ async fn start(ready: &Ready, store: &mut Store<State>, guest: &Guest) -> Ended 
 
 pub fn run(prepared: &Prepared, ready: Ready, guest: Guest) -> Outcome<c_int> {
     let budget = Budget::new(guest.memory_limit);
+    let files = wasi::files(&guest)?;
     let ready = match ready {
-        Ready::Http(handler) => return http::run(handler, guest, budget),
+        Ready::Http(handler) => return http::run(handler, guest, budget, files),
         other => other,
     };
-    let mut store = store(&prepared.engine, &guest, &budget, None)?;
+    let mut store = store(&prepared.engine, &guest, &budget, &files, None)?;
     match wasi::runtime()?.block_on(start(&ready, &mut store, &guest)) {
         Ok(Ok(())) => Ok(0),
         Ok(Err(())) => Ok(1),

@@ -30,6 +30,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot, watch};
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -75,6 +76,7 @@ struct Server {
     handler: ProxyPre<State>,
     guest: Guest,
     budget: Budget,
+    files: WasiFilesystemCtx,
     connections: Semaphore,
     instances: Arc<Semaphore>,
     requests: AtomicU64,
@@ -110,15 +112,25 @@ fn runtime(wanted: usize) -> Outcome<Runtime> {
     runtime.map_err(|error| Failure::io("start the event loop", &error))
 }
 
-pub fn run(handler: ProxyPre<State>, guest: Guest, budget: Budget) -> Outcome<c_int> {
+pub fn run(
+    handler: ProxyPre<State>,
+    guest: Guest,
+    budget: Budget,
+    files: WasiFilesystemCtx,
+) -> Outcome<c_int> {
     let runtime = runtime(guest.options.http.threads)?;
-    let code = runtime.block_on(serve(handler, guest, budget));
+    let code = runtime.block_on(serve(handler, guest, budget, files));
     // A request that would not end does not hold up the end.
     runtime.shutdown_background();
     code
 }
 
-async fn serve(handler: ProxyPre<State>, guest: Guest, budget: Budget) -> Outcome<c_int> {
+async fn serve(
+    handler: ProxyPre<State>,
+    guest: Guest,
+    budget: Budget,
+    files: WasiFilesystemCtx,
+) -> Outcome<c_int> {
     let fail = |error: io::Error| Failure::io("serve HTTP", &error);
     let listener = listener(guest.listen_fd).map_err(fail)?;
     let drain = eventfd().map_err(fail)?;
@@ -126,6 +138,7 @@ async fn serve(handler: ProxyPre<State>, guest: Guest, budget: Budget) -> Outcom
     let server = Arc::new(Server {
         handler,
         budget,
+        files,
         connections: Semaphore::new(CONNECTIONS),
         instances: Arc::new(Semaphore::new(guest.options.http.instances as usize)),
         requests: AtomicU64::new(0),
@@ -311,8 +324,9 @@ async fn handle(
     let place = server.instances.clone().acquire_owned().await;
     let place = place.map_err(|error| Refusal::broken(error.to_string()))?;
     let engine = server.handler.engine();
-    let mut store = component::store(engine, &server.guest, &server.budget, Some(number))
-        .map_err(|failure| Refusal::broken(failure.text))?;
+    let mut store =
+        component::store(engine, &server.guest, &server.budget, &server.files, Some(number))
+            .map_err(|failure| Refusal::broken(failure.text))?;
     let (sender, receiver) = oneshot::channel();
     // A request that is none to the guest: HTTP/1.0 without a host.
     let request = store.data_mut().http().new_incoming_request(Scheme::Http, request);

@@ -142,8 +142,10 @@ async fn start(
 }
 
 pub fn run(prepared: &Prepared, ready: Ready, guest: &Guest) -> Outcome<c_int> {
+    let mut wasi = wasi::builder(guest);
+    preopen::add(&mut wasi, &guest.preopens)?;
     let state = State {
-        wasi: wasi::builder(guest)?.build_p1(),
+        wasi: wasi.build_p1(),
         limits: Budget::new(guest.memory_limit).limits(),
     };
     let mut store = Store::new(&prepared.engine, state);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Directories by descriptor. wasmtime-wasi opens a preopened directory by path only, so the process
 //! steps into each one and gives it as ".": no name is resolved, nothing can be swapped underneath.
-//! The process's working directory means nothing to the guest, so it stays in the last one: a server, which
-//! has an instance and its directories for each request, mostly finds itself there. Its threads take turns.
+//! The process's working directory means nothing to the guest, so it stays in the last one. Once a process, on
+//! its one thread: a server's instances share the directories of its start.
 //!
 //! Preview 1 of WASI has no working directory; a guest's libc makes one up from names and order, so
 //! both are kept as given. Tried: wasi-libc (C, Rust) drops a leading "/" and "./", takes the longest
@@ -14,7 +14,6 @@ use crate::guest::Preopen;
 use amphora_abi::{Failure, Outcome};
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::{Mutex, PoisonError};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 fn enter(fd: RawFd) -> io::Result<()> {
@@ -25,20 +24,10 @@ fn enter(fd: RawFd) -> io::Result<()> {
     }
 }
 
-/// The descriptor whose directory the process is in, -1: another one. Held by who moves.
-static ENTERED: Mutex<RawFd> = Mutex::new(-1);
-
 pub fn add(builder: &mut WasiCtxBuilder, preopens: &[Preopen]) -> Outcome<()> {
-    if preopens.is_empty() {
-        return Ok(());
-    }
-    let mut entered = ENTERED.lock().unwrap_or_else(PoisonError::into_inner);
     preopens.iter().try_for_each(|one| {
         let fail = |text: String| Failure::system(format!("preopen {}: {text}", one.name));
-        if *entered != one.fd {
-            enter(one.fd).map_err(|error| fail(error.to_string()))?;
-            *entered = one.fd;
-        }
+        enter(one.fd).map_err(|error| fail(error.to_string()))?;
         let access = if one.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
         builder
             .preopened_dir(".", &one.name, access)
@@ -49,7 +38,6 @@ pub fn add(builder: &mut WasiCtxBuilder, preopens: &[Preopen]) -> Outcome<()> {
 
 /// For load: a wrong descriptor is an error of create and not of start.
 pub fn check(preopens: &[Preopen]) -> Outcome<()> {
-    *ENTERED.lock().unwrap_or_else(PoisonError::into_inner) = -1;
     for one in preopens {
         // SAFETY: fstat fills the struct or fails.
         let mode = unsafe {

@@ -6,12 +6,26 @@ use crate::{preopen, stdio};
 use amphora_abi::{Failure, Outcome, raw};
 use std::time::Duration;
 use wasmtime::{Engine, Store};
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-pub fn builder(guest: &Guest) -> Outcome<WasiCtxBuilder> {
+fn empty() -> WasiCtxBuilder {
     let mut builder = WasiCtx::builder();
     // Blocking the one thread there is blocks only the guest, and keeps tokio from starting others.
     builder.allow_blocking_current_thread(true);
+    builder
+}
+
+/// The guest's directories, opened once and shared by all its instances: a copy is a few counters.
+pub fn files(guest: &Guest) -> Outcome<WasiFilesystemCtx> {
+    let mut builder = empty();
+    preopen::add(&mut builder, &guest.preopens)?;
+    Ok(builder.build().filesystem().clone())
+}
+
+/// All but the files.
+pub fn builder(guest: &Guest) -> WasiCtxBuilder {
+    let mut builder = empty();
     builder.args(&guest.args).envs(&guest.env);
     let [stdin, stdout, stderr] = guest.stdio;
     if stdin >= 0 {
@@ -29,8 +43,7 @@ pub fn builder(guest: &Guest) -> Outcome<WasiCtxBuilder> {
     if let Some(first) = guest.preopens.first().filter(|first| first.name.starts_with('/')) {
         builder.initial_cwd(&first.name);
     }
-    preopen::add(&mut builder, &guest.preopens)?;
-    Ok(builder)
+    builder
 }
 
 /// One thread: this one. Made in `run`, since it holds descriptors.
