@@ -8,6 +8,7 @@ from tests.support import hostile
 from tests.support import lab as L
 from tests.support.command import Cli
 from tests.support.components import spec_with
+from tests.support.engines import AOT, KINDS, needs_aot
 from tests.support.runner import check, equal, eventually
 from tests.support.wasm import bind
 
@@ -23,7 +24,7 @@ def attempt(lab, which, content, engine):
     mount = bind("hostile.wasm", content)
 
     def change(spec):
-        spec_with(annotations={"amphora.dev/engine": engine}, mounts=[mount], memory=256 << 20)(spec)
+        spec_with(annotations=KINDS[engine], mounts=[mount], memory=256 << 20)(spec)
         spec["linux"]["resources"]["pids"] = {"limit": 64}
     id, path = amphora.bundle("/hostile.wasm", change=change)
     begun, limit = time.monotonic(), 5 if which in ENDLESS else SECONDS
@@ -68,3 +69,8 @@ def test_wasmtime_and_hostile_modules_three(lab):
 
 def test_wamr_and_hostile_modules(lab):
     all_of(lab, "wamr", 0, 1)
+
+
+def test_machine_code_of_wamr_and_hostile_modules(lab):
+    needs_aot()
+    all_of(lab, AOT, 0, 1)
