@@ -74,6 +74,24 @@ struct RdmaEntry {
   std::string device;
   uint32_t handles = 0, objects = 0;
 };
+/// Intel RDT, of resctrl; empty texts and nullopt: this processor has none of it.
+struct RdtStats {
+  struct CacheInfo {
+    std::string cbm_mask;
+    uint64_t min_cbm_bits = 0, num_closids = 0;
+  };
+  struct BandwidthInfo {
+    uint64_t bandwidth_gran = 0, delay_linear = 0, min_bandwidth = 0, num_closids = 0;
+  };
+  struct Traffic {  ///< bytes
+    uint64_t total = 0, local = 0;
+  };
+  std::optional<CacheInfo> cache;
+  std::optional<BandwidthInfo> bandwidth;
+  std::string l3_root, l3, mb_root, mb;  ///< lines of the schemata: everybody's and the container's
+  std::optional<std::vector<Traffic>> traffic;     ///< by NUMA node
+  std::optional<std::vector<uint64_t>> occupancy;  ///< bytes of the last level cache, likewise
+};
 struct Stats {
   bool v2 = false;
   std::optional<PidsStats> pids;
@@ -85,6 +103,8 @@ struct Stats {
   std::vector<HugetlbStats> hugetlb;
   std::optional<Pressure> cpu_pressure, memory_pressure, io_pressure;
   std::vector<RdmaEntry> rdma_current, rdma_limit;
+  std::optional<RdtStats>
+      rdt;  ///< of a container that has a class of service or a monitoring group
 };
 
 /// What a child needs to enter the cgroup on its own, without the wait that the kernel imposes on

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // linux.intelRdt: a container's class of service and its monitoring group in the resctrl filesystem
 // (Documentation/filesystems/resctrl.rst): caches and memory bandwidth. Not a cgroup, but made, joined
-// and removed with it. Where resctrl is not mounted a spec that asks for it is refused.
+// and removed with it. Where resctrl is not mounted a spec that asks for it is refused. The state names
+// directories; each call opens resctrl's once and all else beneath it, through no link.
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "executor/base/error.h"
+#include "executor/cgroup/cgroup.h"
 #include "executor/oci/spec.h"
 #include "executor/oci/state.h"
 
@@ -27,5 +30,17 @@ Result<void> make_rdt(const oci::IntelRdt& rdt, oci::State& state);
 Result<void> add_to_rdt(const oci::State& state, pid_t pid);
 /// Removes the monitoring group, and the class if it is the container's own. Missing is no error.
 Result<void> remove_rdt(const oci::State& state);
+
+/// What `update` may change of a class: lines as linux.intelRdt has them; empty: stays.
+struct RdtChange {
+  std::string l3_cache_schema, mem_bw_schema;
+  bool empty() const noexcept { return l3_cache_schema.empty() && mem_bw_schema.empty(); }
+};
+/// Writes the lines and returns the class's schemata as they were, for restore_rdt. kUnsupported: the
+/// container has no class, or the processor no such resource (runc's words).
+Result<std::string> change_rdt(const oci::State& state, const RdtChange& change);
+Result<void> restore_rdt(const oci::State& state, const std::string& schemata);
+/// Of the container's class and monitoring group; what this processor has not is left out.
+Result<RdtStats> rdt_stats(const oci::State& state);
 
 }  // namespace amphora::cgroup

@@ -43,6 +43,11 @@ Result<void> print_stats(Runtime& runtime, const std::string& id) {
   return print(stats_event(id, stats) + "\n");
 }
 
+int milliseconds_until(Clock::time_point when) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(when - Clock::now()).count();
+  return static_cast<int>(std::clamp<int64_t>(left, 0, 1 << 30));
+}
+
 /// Prints one event for each OOM kill. v1's watch is an eventfd that fires when the killer is called, before it
 /// has killed and counted, and once more when the cgroup is removed; so a call is followed up for a moment,
 /// and a cgroup that went with a call unanswered had a kill that its files can no longer tell.
@@ -67,7 +72,7 @@ class OomTeller {
     const auto kills = cgroup_->oom_kills();
     if (!kills) {
       if (kills.error().sys_errno() != ENOENT && kills.error().sys_errno() != ENODEV) return {};
-      removed(fired);
+      removed();
       return calls_ > 0 ? print(oom_event(id) + "\n") : Result<void>();
     }
     if (*kills > told_ || Clock::now() > last_call_ + kFollow) calls_ = 0;
@@ -77,6 +82,7 @@ class OomTeller {
 
  private:
   static constexpr auto kPause = std::chrono::milliseconds(2);
+  static constexpr auto kRemoval = std::chrono::milliseconds(200);
   static constexpr auto kFollow = std::chrono::seconds(1);
 
   /// One read takes an eventfd's count, or a batch of inotify (v2), whose files are never behind.
@@ -94,9 +100,11 @@ class OomTeller {
   }
 
   /// Takes the removal's own call from the count; the kernel makes it from a work queue.
-  void removed(bool fired) {
+  void removed() {
+    // A call that was counted a moment ago may be a kill's alone.
+    const auto until = Clock::now() + kRemoval;
     pollfd last{watch_.get(), POLLIN, 0};
-    if (calls_ < 2 && !fired && poll(&last, 1, 200) > 0) take_calls();
+    while (calls_ < 2 && poll(&last, 1, milliseconds_until(until)) > 0) take_calls();
     calls_ -= std::min<uint64_t>(calls_, 1);
     cgroup_ = nullptr;
     watch_.reset();
@@ -108,11 +116,6 @@ class OomTeller {
   uint64_t calls_ = 0;  ///< of the killer (v1), since the last kill that was counted
   Clock::time_point last_call_;
 };
-
-int milliseconds_until(Clock::time_point when) {
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(when - Clock::now()).count();
-  return static_cast<int>(std::clamp<int64_t>(left, 0, 1 << 30));
-}
 
 Result<int> follow(Runtime& runtime, const std::string& id, std::chrono::nanoseconds interval) {
   TRY_ASSIGN(const Runtime::Report report, runtime.state(id));

@@ -168,6 +168,51 @@ void write_hugetlb(JsonWriter& json, const std::vector<cgroup::HugetlbStats>& si
   json.close('}');
 }
 
+/// The members of runc's in its order.
+void write_rdt(JsonWriter& json, const cgroup::RdtStats& rdt) {
+  const auto text = [&](const char* name, const std::string& value) {
+    if (!value.empty()) json.text(name, value);
+  };
+  if (rdt.cache) {
+    json.open("l3_cache_info", '{');
+    text("cbm_mask", rdt.cache->cbm_mask);
+    number_unless_zero(json, "min_cbm_bits", rdt.cache->min_cbm_bits);
+    number_unless_zero(json, "num_closids", rdt.cache->num_closids);
+    json.close('}');
+  }
+  text("l3_cache_schema_root", rdt.l3_root);
+  text("l3_cache_schema", rdt.l3);
+  if (rdt.bandwidth) {
+    json.open("mem_bw_info", '{');
+    number_unless_zero(json, "bandwidth_gran", rdt.bandwidth->bandwidth_gran);
+    number_unless_zero(json, "delay_linear", rdt.bandwidth->delay_linear);
+    number_unless_zero(json, "min_bandwidth", rdt.bandwidth->min_bandwidth);
+    number_unless_zero(json, "num_closids", rdt.bandwidth->num_closids);
+    json.close('}');
+  }
+  text("mem_bw_schema_root", rdt.mb_root);
+  text("mem_bw_schema", rdt.mb);
+  if (rdt.traffic) {
+    json.open("mbm_stats", '[');
+    for (const auto& node : *rdt.traffic) {
+      json.open("", '{');
+      json.number("mbm_total_bytes", node.total);
+      json.number("mbm_local_bytes", node.local);
+      json.close('}');
+    }
+    json.close(']');
+  }
+  if (rdt.occupancy) {
+    json.open("cmt_stats", '[');
+    for (const uint64_t bytes : *rdt.occupancy) {
+      json.open("", '{');
+      json.number("llc_occupancy", bytes);
+      json.close('}');
+    }
+    json.close(']');
+  }
+}
+
 }  // namespace
 
 std::string stats_event(std::string_view id, const cgroup::Stats& stats) {
@@ -183,6 +228,7 @@ std::string stats_event(std::string_view id, const cgroup::Stats& stats) {
   write_io(json, stats.io.value_or(cgroup::IoStats()), stats.io_pressure);
   write_hugetlb(json, stats.hugetlb);
   json.open("intel_rdt", '{');
+  if (stats.rdt) write_rdt(json, *stats.rdt);
   json.close('}');
   // runc lists what its own configuration names there, which a bundle cannot: always null.
   json.null("network_interfaces");

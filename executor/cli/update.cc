@@ -5,6 +5,7 @@
 
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
+#include "executor/cgroup/intel_rdt.h"
 #include "executor/cli/command.h"
 #include "executor/cli/context.h"
 #include "executor/cli/options.h"
@@ -41,8 +42,10 @@ constexpr Option kOptions[] = {
                                   "set cgroup SCHED_IDLE or not, 0: default, 1: idle"),
     option<&UpdateLine::pids_limit>("pids-limit", 0,
                                     "maximum number of pids allowed in the container"),
-    option<&UpdateLine::l3_cache_schema>("l3-cache-schema", 0, nullptr),
-    option<&UpdateLine::mem_bw_schema>("mem-bw-schema", 0, nullptr),
+    option<&UpdateLine::l3_cache_schema>("l3-cache-schema", 0,
+                                         "the string of Intel RDT/CAT L3 cache schema"),
+    option<&UpdateLine::mem_bw_schema>("mem-bw-schema", 0,
+                                       "the string of Intel RDT/MBA memory bandwidth schema"),
 };
 
 Result<oci::Resources> wanted(const UpdateLine& line) {
@@ -56,7 +59,10 @@ Result<oci::Resources> wanted(const UpdateLine& line) {
 Result<int> update(Context& context, const UpdateLine& line, Arguments arguments) {
   TRY_ASSIGN(const oci::Resources resources, wanted(line));
   TRY_ASSIGN(Runtime * runtime, context.runtime());
-  TRY(runtime->update(arguments[0], resources));
+  // Not part of linux.resources, so beside --resources too, as with runc.
+  const cgroup::RdtChange rdt{line.l3_cache_schema, line.mem_bw_schema};
+  TRY_ASSIGN(const std::vector<std::string> ignored, runtime->update(arguments[0], resources, rdt));
+  for (const std::string& warning : ignored) context.log().warning(warning);
   return 0;
 }
 
@@ -68,7 +74,8 @@ constinit const Command kUpdateCommand = {
     .usage = "<container-id>",
     .description =
         "With --resources the limits are those of a JSON object as linux.resources of a\n"
-        "config.json has them, and the other options are ignored. What is not named stays.\n"
+        "config.json has them, and the other options but the two schemas are ignored. What is\n"
+        "not named stays.\n"
         "Sizes take units (64m, 1g). When one limit cannot be set, none is changed.",
     .options = kOptions,
     .min_arguments = 1,

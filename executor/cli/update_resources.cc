@@ -80,10 +80,6 @@ Result<oci::Resources> resources_of(const UpdateLine& line) {
     }
     resources.block_io.emplace().weight = static_cast<uint16_t>(*line.blkio_weight);
   }
-  if (line.l3_cache_schema || line.mem_bw_schema) {
-    return fail(Errc::kUnsupported,
-                "--l3-cache-schema and --mem-bw-schema are not supported by this build of amphora");
-  }
   return resources;
 }
 

@@ -17,7 +17,7 @@ struct UpdateLine {
   std::optional<int64_t> blkio_weight, cpu_period, cpu_quota, cpu_burst, cpu_share, cpu_rt_period,
       cpu_rt_runtime, cpu_idle, pids_limit;
   std::string cpuset_cpus, cpuset_mems;
-  std::optional<std::string> l3_cache_schema, mem_bw_schema;
+  std::string l3_cache_schema, mem_bw_schema;
 };
 
 /// Only what was asked for is set in the result.

@@ -329,6 +329,11 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   TRY(in_runcs_words(setup::open_sources(plan, bundle.dir.get(), raw(exec.fds)),
                      "unable to start container process: error during container init"));
   result.warnings = plan.warnings;
+  // What a limit could not become on this host's kind of cgroups, and is ignored by all runtimes.
+  if (undo.cgroup) {
+    const std::vector<std::string>& ignored = undo.cgroup->warnings();
+    result.warnings.insert(result.warnings.end(), ignored.begin(), ignored.end());
+  }
 
   setup::LaunchRequest request{plan, host_, undo.cgroup.get(), children_};
   request.clone_into = joining.self.clone_into.get();

@@ -158,9 +158,20 @@ Result<void> Runtime::resume(const std::string& id) {
   return live.cgroup->freeze(cgroup::Frozen::kNo);
 }
 
-Result<void> Runtime::update(const std::string& id, const oci::Resources& resources) {
+Result<std::vector<std::string>> Runtime::update(const std::string& id,
+                                                 const oci::Resources& resources,
+                                                 const cgroup::RdtChange& rdt) {
+  if (rdt.empty()) {
+    TRY_ASSIGN(const Live live, find_live(id));
+    TRY(live.cgroup->update(resources));
+    return live.cgroup->warnings();
+  }
   TRY_ASSIGN(const Live live, find_live(id));
-  return live.cgroup->update(resources);
+  TRY_ASSIGN(const std::string before, cgroup::change_rdt(live.state, rdt));
+  auto done = live.cgroup->update(resources);
+  if (done) return live.cgroup->warnings();
+  static_cast<void>(cgroup::restore_rdt(live.state, before));
+  return std::unexpected(std::move(done).error());
 }
 
 Result<std::unique_ptr<cgroup::Cgroup>> Runtime::cgroup(const std::string& id) {
@@ -170,9 +181,16 @@ Result<std::unique_ptr<cgroup::Cgroup>> Runtime::cgroup(const std::string& id) {
 }
 
 Result<cgroup::Stats> Runtime::stats(const std::string& id) {
-  TRY_ASSIGN(const auto found, cgroup(id));
+  TRY_ASSIGN(const Entry entry, store_.peek(id));
+  TRY_ASSIGN(const oci::State state, entry.load());
+  TRY_ASSIGN(const auto found, cgroup::open(state, host_));
   if (!found) return fail(Errc::kNotFound, "container " + id + " has no cgroup");
-  return found->stats();
+  TRY_ASSIGN(cgroup::Stats stats, found->stats());
+  if (!state.rdt_class.empty()) {
+    // Like a controller that is absent: what cannot be read is left out.
+    if (auto rdt = cgroup::rdt_stats(state)) stats.rdt = std::move(*rdt);
+  }
+  return stats;
 }
 
 Result<std::vector<pid_t>> Runtime::pids(const std::string& id) {

@@ -277,6 +277,7 @@ Result<Created> Runtime::restore_inner(const std::string& id, const std::string&
   result.reason = undo.state.reason;
   result.init = std::move(*undo.init);
   result.state = std::move(undo.state);
+  if (undo.cgroup) result.warnings = undo.cgroup->warnings();
   result.cgroup = std::move(undo.cgroup);
   undo.armed = false;
   return result;

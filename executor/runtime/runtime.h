@@ -14,6 +14,7 @@
 #include "detect/detect.h"
 #include "executor/base/process.h"
 #include "executor/cgroup/cgroup.h"
+#include "executor/cgroup/intel_rdt.h"
 #include "executor/executor.h"
 #include "executor/oci/spec.h"
 #include "executor/oci/state.h"
@@ -105,7 +106,9 @@ class Runtime {
                           const CreateOptions& options, const RestoreOptions& criu);
   Result<void> pause(const std::string& id);
   Result<void> resume(const std::string& id);
-  Result<void> update(const std::string& id, const oci::Resources& resources);
+  /// New limits, and lines of its RDT class, all or none. The answer: what is ignored, in words.
+  Result<std::vector<std::string>> update(const std::string& id, const oci::Resources& resources,
+                                          const cgroup::RdtChange& rdt = {});
   Result<cgroup::Stats> stats(const std::string& id);
   Result<std::vector<pid_t>> pids(const std::string& id);
   Result<std::unique_ptr<cgroup::Cgroup>> cgroup(const std::string& id);

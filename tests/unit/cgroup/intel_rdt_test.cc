@@ -60,6 +60,7 @@ TEST_F(IntelRdtTest, OwnClassIsNamedForTheContainerAndRemoved) {
 
 TEST_F(IntelRdtTest, NoSchemaIsNoWrite) {
   const oci::IntelRdt rdt;
+  group("");
   plan_rdt(root_, "web", rdt, state_);
   ASSERT_TRUE(make_rdt(rdt, state_));
   EXPECT_TRUE(fs::is_directory(root_ + "/web"));
@@ -122,6 +123,79 @@ TEST_F(IntelRdtTest, WhyTheKernelTookNoLineIsInTheError) {
   ASSERT_FALSE(refused);
   EXPECT_NE(refused.error().what().find("unsupported resource name 'L9'"), std::string::npos)
       << refused.error().what();
+}
+
+TEST_F(IntelRdtTest, ANamedClassMayNotBeALink) {
+  oci::IntelRdt rdt;
+  rdt.clos_id = "gold";
+  rdt.schemata = {"L3:0=f"};
+  plan_rdt(root_, "web", rdt, state_);
+  const std::string other = group("other");
+  fs::create_directory_symlink(other, root_ + "/gold");
+  EXPECT_FALSE(make_rdt(rdt, state_));
+  EXPECT_FALSE(add_to_rdt(state_, 7));
+  EXPECT_EQ(text(other + "/schemata") + text(other + "/tasks"), "");
+}
+
+TEST_F(IntelRdtTest, UpdateWritesLinesAndGivesTheOldOnes) {
+  EXPECT_NE(change_rdt(state_, {"L3:0=f", ""}).error().what().find("non-existent"),
+            std::string::npos);
+  plan_rdt(root_, "web", oci::IntelRdt(), state_);
+  const std::string dir = group("web");
+  std::ofstream(dir + "/schemata") << "    MB:0=90\n    L3:0=ff\n";
+  const auto refused = change_rdt(state_, {"L3:0=f", ""});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().what(), "Intel RDT/CAT: l3 cache schema is not enabled");
+  EXPECT_EQ(change_rdt(state_, {"", "MB:0=10"}).error().what(),
+            "Intel RDT/MBA: memory bandwidth schema is not enabled");
+  fs::create_directories(root_ + "/info/L3");
+  fs::create_directories(root_ + "/info/MB");
+  const auto before = change_rdt(state_, {"L3:0=0000000f", "MB:0=00000020"});
+  ASSERT_TRUE(before) << before.error().what();
+  EXPECT_EQ(*before, "    MB:0=90\n    L3:0=ff\n");
+  EXPECT_TRUE(text(dir + "/schemata").starts_with("L3:0=0000000f\nMB:0=00000020\n"));
+  ASSERT_TRUE(restore_rdt(state_, *before));
+  EXPECT_TRUE(text(dir + "/schemata").starts_with(*before));
+}
+
+TEST_F(IntelRdtTest, FiguresAreTheFiles) {
+  oci::IntelRdt rdt;
+  rdt.enable_monitoring = true;
+  plan_rdt(root_, "web", rdt, state_);
+  const auto put = [&](const std::string& name, const std::string& content) {
+    fs::create_directories(fs::path(root_ + name).parent_path());
+    std::ofstream(root_ + name) << content;
+  };
+  put("/schemata", "    MB:0=100;1=100\n    L3:0=fff;1=fff\n");
+  put("/web/schemata", "    MB:0=20;1=70\n    L3:0=00f;1=0ff\n");
+  put("/info/L3/cbm_mask", "fff\n");
+  put("/info/L3/min_cbm_bits", "2\n");
+  put("/info/L3/num_closids", "16\n");
+  put("/info/MB/bandwidth_gran", "10\n");
+  put("/info/MB/delay_linear", "1\n");
+  put("/info/MB/min_bandwidth", "10\n");
+  put("/info/MB/num_closids", "8\n");
+  const std::string monitor = "/web/mon_groups/web/mon_data";
+  put(monitor + "/mon_L3_01/mbm_total_bytes", "300\n");
+  put(monitor + "/mon_L3_01/mbm_local_bytes", "200\n");
+  put(monitor + "/mon_L3_01/llc_occupancy", "4096\n");
+  put(monitor + "/mon_L3_00/mbm_total_bytes", "30\n");
+  put(monitor + "/mon_L3_00/mbm_local_bytes", "Unavailable\n");
+  put(monitor + "/mon_L3_00/llc_occupancy", "64\n");
+  const auto stats = rdt_stats(state_);
+  ASSERT_TRUE(stats) << stats.error().what();
+  EXPECT_EQ(stats->cache->cbm_mask, "fff");
+  EXPECT_EQ(stats->cache->min_cbm_bits, 2U);
+  EXPECT_EQ(stats->bandwidth->num_closids, 8U);
+  EXPECT_EQ(stats->l3_root, "L3:0=fff;1=fff");
+  EXPECT_EQ(stats->l3, "L3:0=00f;1=0ff");
+  EXPECT_EQ(stats->mb_root, "MB:0=100;1=100");
+  EXPECT_EQ(stats->mb, "MB:0=20;1=70");
+  ASSERT_EQ(stats->traffic->size(), 2U);
+  EXPECT_EQ((*stats->traffic)[0].total, 30U);
+  EXPECT_EQ((*stats->traffic)[0].local, 0U);
+  EXPECT_EQ((*stats->traffic)[1].local, 200U);
+  EXPECT_EQ(*stats->occupancy, (std::vector<uint64_t>{64, 4096}));
 }
 
 TEST(Resctrl, IsFoundInTheMountTable) {

@@ -56,6 +56,31 @@ TEST(Stats, AbsentControllersAreEmptyAndNoLimitIsLeftOut) {
   EXPECT_EQ(oom_event("web"), R"({"type":"oom","id":"web"})");
 }
 
+TEST(Stats, IntelRdtHasRuncsMembers) {
+  cgroup::Stats stats;
+  auto& rdt = stats.rdt.emplace();
+  const auto event = [&] { return stats_event("web", stats); };
+  EXPECT_NE(event().find(R"("intel_rdt":{},)"), std::string::npos) << event();
+  rdt.cache = {"fff", 2, 16};
+  rdt.bandwidth = {10, 1, 10, 8};
+  rdt.l3_root = "L3:0=fff";
+  rdt.l3 = "L3:0=00f";
+  rdt.mb_root = "MB:0=100";
+  rdt.mb = "MB:0=20";
+  rdt.traffic = {{300, 200}, {0, 0}};
+  rdt.occupancy = {4096, 0};
+  EXPECT_NE(
+      event().find(
+          R"("intel_rdt":{"l3_cache_info":{"cbm_mask":"fff","min_cbm_bits":2,"num_closids":16},)"
+          R"("l3_cache_schema_root":"L3:0=fff","l3_cache_schema":"L3:0=00f",)"
+          R"("mem_bw_info":{"bandwidth_gran":10,"delay_linear":1,"min_bandwidth":10,"num_closids":8},)"
+          R"("mem_bw_schema_root":"MB:0=100","mem_bw_schema":"MB:0=20",)"
+          R"("mbm_stats":[{"mbm_total_bytes":300,"mbm_local_bytes":200},{"mbm_total_bytes":0,"mbm_local_bytes":0}],)"
+          R"("cmt_stats":[{"llc_occupancy":4096},{"llc_occupancy":0}]},)"),
+      std::string::npos)
+      << event();
+}
+
 TEST(Stats, NumbersStandWhereRuncHasThem) {
   cgroup::Stats stats;
   stats.cpu.emplace();

@@ -94,9 +94,6 @@ TEST(Update, WrongValuesAreNamed) {
   UpdateLine weight;
   weight.blkio_weight = 70000;
   EXPECT_EQ(resources_of(weight).error().what(), "invalid value for blkio-weight: 70000");
-  UpdateLine rdt;
-  rdt.mem_bw_schema = "MB:0=20";
-  EXPECT_EQ(resources_of(rdt).error().code(), Errc::kUnsupported);
 }
 
 }  // namespace
