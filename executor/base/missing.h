@@ -52,6 +52,13 @@
 #ifndef MOUNT_ATTR_NOSYMFOLLOW
 #define MOUNT_ATTR_NOSYMFOLLOW 0x00200000  // 5.14
 #endif
+// Flags of mount(2).
+#ifndef MS_NOSYMFOLLOW
+#define MS_NOSYMFOLLOW 256  // 5.10
+#endif
+#ifndef MS_LAZYTIME
+#define MS_LAZYTIME (1 << 25)
+#endif
 #ifndef FSOPEN_CLOEXEC
 #define FSOPEN_CLOEXEC 1
 #endif

@@ -52,7 +52,7 @@ long mask(const Context& c, const Step& s) noexcept;
 long readonly_path(const Context& c, const Step& s) noexcept;
 long remount_root(const Context& c, const Step& s) noexcept;
 // trees.cc
-long open_tree(const Context& c, const Step& s) noexcept;
+long open_tree(const Context& c, const Step& s, uint16_t index) noexcept;
 long detach(const Context& c, const Step& s) noexcept;
 long pivot(const Context& c, const Step& s) noexcept;
 /// Gives the filesystem context `fs` the options d, makes a mount with the attributes n of it that

@@ -59,7 +59,7 @@ long perform(const Context& c, const Step& s, uint16_t index) noexcept {
     case Op::kEnterDir:
       return enter_dir(c, s);
     case Op::kOpenTree:
-      return open_tree(c, s);
+      return open_tree(c, s, index);
     case Op::kDumpable:
       return call(SYS_prctl, PR_SET_DUMPABLE, s.n, 0, 0, 0);
     case Op::kMountFs:

@@ -110,6 +110,20 @@ long copy_symlink(const Context& c, const Step& s) noexcept {
   return equal(link, there) ? 0 : -EEXIST;
 }
 
+/// fsconfig(2) takes a text of at most 255 bytes; what is longer is a directory's path (overlay's), and can be
+/// given open.
+long set_option(int fs, const char* key, const char* value) noexcept {
+  if (value == nullptr) return call(SYS_fsconfig, fs, kFsSetFlag, key, nullptr, 0);
+  uint32_t size = 0;
+  while (value[size] != '\0') ++size;
+  if (size < 256 || value[0] != '/') return call(SYS_fsconfig, fs, kFsSetString, key, value, 0);
+  const LocalFd path(call(SYS_openat, AT_FDCWD, value, kPathFlags | O_DIRECTORY, 0));
+  if (!path.ok()) return path.error();
+  const long set = call(SYS_fsconfig, fs, kFsSetFd, key, nullptr, path.get());
+  call(SYS_close, path.get());
+  return set;
+}
+
 /// Sets the options of a filesystem context; each is "key" or "key=value", the last is empty.
 /// SAFETY: the text is the child's own copy (see View), so "=" may be cut out of it.
 long configure(int fs, char* option) noexcept {
@@ -122,8 +136,7 @@ long configure(int fs, char* option) noexcept {
       value = option + 1;
     }
     ++option;
-    const long set =
-        call(SYS_fsconfig, fs, value != nullptr ? kFsSetString : kFsSetFlag, key, value, 0);
+    const long set = set_option(fs, key, value);
     if (set < 0) return set;
   }
   return call(SYS_fsconfig, fs, kFsCreate, nullptr, nullptr, 0);

@@ -29,7 +29,7 @@ enum class Op : uint16_t {
   kOpenTree,  ///< a mount tree that the parent may not clone, or that an earlier step made: tree at path a (Tree m),
   ///< changed by the d TreeChanges at b, becomes descriptor index `fd`, which held the directory of a
   ///< relative path; n: index of the user namespace that maps its ids (c: of all its mounts), UINT64_MAX: none; flags
-  ///< kRecursive, kNoFollow (the link itself), kInRoot
+  ///< kRecursive, kNoFollow (the link itself), kInRoot, kByParent
   kDumpable,  ///< PR_SET_DUMPABLE n
   kMountFs,  ///< new filesystem: target a, type b, source c, data d, MS_ flags n; m: a is a name in the entered directory (2:
              ///< which is the working directory and reached by nobody else);
@@ -106,6 +106,8 @@ enum StepFlag : uint16_t {
   kTolerate = 16,  ///< a failure is no failure (said by the plan, not guessed)
   kKeepLink = 32,  ///< a target that is a symlink is itself the target
   kInRoot = 64,    ///< the path is the container's, resolved below its root
+  kByParent =
+      128,  ///< the parent maps the tree's ids (kMapIds): init has no rights over its filesystem
 };
 
 /// What kOpenTree opens.
@@ -174,6 +176,7 @@ enum class MessageKind : uint16_t {
   kReady,        ///< child to parent: set up, the program was found, waiting for start
   kFailure,  ///< child to parent or starter: step `step` failed with errno `err`; its error text
              ///< (`what`) follows, as the starter has no plan
+  kMapIds,   ///< child to parent, with the tree of kOpenTree's step `step`: map its ids
   kFailureText,  ///< child to parent: step `step` failed; up to kFailureTextMax bytes follow, value
                  ///< is the exit code that fits (wasm host: a module that cannot be linked)
 };
@@ -185,6 +188,7 @@ enum class Rendezvous : uint16_t {
   kRuntimeHooks,  ///< mounts stand, not pivoted: prestart and createRuntime hooks
   kNetDevices,    ///< network namespace made: devices wanted
   kTerminal,      ///< the pty's master was sent (kConsole)
+  kMappedTree,    ///< a tree was sent (kMapIds)
 };
 
 inline constexpr uint32_t kFailureTextMax = 480;

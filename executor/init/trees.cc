@@ -33,9 +33,11 @@ long open_path(const Context& c, const Step& s) noexcept {
     if ((s.flags & kNoFollow) != 0) flags |= static_cast<uint32_t>(AT_SYMLINK_NOFOLLOW);
     return call(SYS_open_tree, c.fd(s), c.text(s.a), flags);
   }
-  // What the container's own mounts hold may be anybody's: links lead nowhere but below its root.
+  // What the container's own mounts hold may be anybody's: links lead nowhere but below its root, and
+  // where ids are mapped with the parent's rights nowhere at all: a volume's link would choose the files.
   const uint64_t link = (s.flags & kNoFollow) != 0 ? static_cast<uint64_t>(O_NOFOLLOW) : 0;
-  const LocalFd there(resolve(c.walk, c.text(s.a), 0, kPathFlags | link));
+  const uint16_t strict = (s.flags & kByParent) != 0 ? kNoFollow : 0;
+  const LocalFd there(resolve(c.walk, c.text(s.a), strict, kPathFlags | link));
   if (!there.ok()) return there.error();
   return call(SYS_open_tree, there.get(), "", flags | static_cast<uint32_t>(AT_EMPTY_PATH));
 }
@@ -62,19 +64,29 @@ long open_empty() noexcept {
   return call(SYS_fsmount, fs.get(), static_cast<uint32_t>(FSMOUNT_CLOEXEC), attributes);
 }
 
+/// Mapping ids takes CAP_SYS_ADMIN where the filesystem was mounted (mount_setattr(2)), which the root of a
+/// user namespace has for its own filesystems only.
+long map_ids(const Context& c, const Step& s, uint16_t index, int tree) noexcept {
+  if ((s.flags & kByParent) == 0) {
+    const MountAttr map{MOUNT_ATTR_IDMAP, 0, 0,
+                        static_cast<uint64_t>(c.fd_at(static_cast<int64_t>(s.n)))};
+    return set_attr(tree, s.c, map);
+  }
+  const long sent = send(c.walk, Message{MessageKind::kMapIds, index, 0, 0}, nullptr, 0, tree);
+  return sent < 0 ? sent : await_proceed(c.walk, static_cast<int32_t>(Rendezvous::kMappedTree));
+}
+
 }  // namespace
 
 /// The tree gets its final attributes while nobody can see it, and its descriptor the place in the
 /// plan's table where the steps that use it look.
-long open_tree(const Context& c, const Step& s) noexcept {
+long open_tree(const Context& c, const Step& s, uint16_t index) noexcept {
   const LocalFd tree(s.m == kNullTree    ? open_null(c, s)
                      : s.m == kEmptyTree ? open_empty()
                                          : open_path(c, s));
   if (!tree.ok()) return tree.error();
   if (s.n != UINT64_MAX) {
-    const MountAttr map{MOUNT_ATTR_IDMAP, 0, 0,
-                        static_cast<uint64_t>(c.fd_at(static_cast<int64_t>(s.n)))};
-    const long mapped = set_attr(tree.get(), s.c, map);
+    const long mapped = map_ids(c, s, index, tree.get());
     if (mapped < 0) return mapped;
   }
   // SAFETY: made by the planner, aligned by Builder::bytes.

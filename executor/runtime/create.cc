@@ -291,8 +291,8 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   spec.mounts.insert(spec.mounts.end(), options.extra_mounts.begin(), options.extra_mounts.end());
   add_pod_mounts(options.pod_mounts, spec);
   TRY(setup::validate(spec));
-  auto rootfs = open_at(AT_FDCWD, bundle.rootfs, O_PATH | O_DIRECTORY);
-  if (!rootfs) return std::unexpected(std::move(rootfs).error().context("rootfs"));
+  auto rootfs = runtime::open_rootfs(bundle.rootfs);
+  if (!rootfs) return std::unexpected(std::move(rootfs).error());
   TRY_ASSIGN(detect::Verdict verdict, detect::detect(spec, *spec.process, rootfs->get(), wat_check_,
                                                      /*mounts_made=*/false, bundle.dir.get()));
   TRY_ASSIGN(const std::string no_layer, look_into_image(id, spec, *spec.process, &verdict));

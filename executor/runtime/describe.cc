@@ -22,8 +22,8 @@ namespace amphora {
 
 Result<detect::Verdict> Runtime::detect_bundle(const std::string& bundle_path) {
   TRY_ASSIGN(const runtime::Bundle bundle, runtime::open_bundle(bundle_path, ""));
-  auto rootfs = open_at(AT_FDCWD, bundle.rootfs, O_PATH | O_DIRECTORY);
-  if (!rootfs) return std::unexpected(std::move(rootfs).error().context("rootfs"));
+  auto rootfs = runtime::open_rootfs(bundle.rootfs);
+  if (!rootfs) return std::unexpected(std::move(rootfs).error());
   return detect::detect(bundle.spec, *bundle.spec.process, rootfs->get(), wat_check_,
                         /*mounts_made=*/false, bundle.dir.get());
 }

@@ -128,6 +128,16 @@ Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_ov
   return bundle;
 }
 
+Result<UniqueFd> open_rootfs(const std::string& path) {
+  auto fd = open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+  if (fd) return fd;
+  struct stat st{};
+  if (::lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode)) {
+    return fail(Errc::kInvalid, "root.path: " + path + " is a symbolic link");
+  }
+  return std::unexpected(std::move(fd).error().context("rootfs"));
+}
+
 oci::State first_state(const std::string& id, const Bundle& bundle,
                        const detect::Verdict& verdict) {
   oci::State state;

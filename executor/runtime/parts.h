@@ -31,6 +31,9 @@ struct Bundle {
 /// `rootfs_override` replaces root.path where not empty. The spec has a process.
 Result<Bundle> open_bundle(const std::string& path, const std::string& rootfs_override);
 
+/// The root filesystem's directory, as a path (O_PATH); a symbolic link is refused by name, as by runc.
+Result<UniqueFd> open_rootfs(const std::string& path);
+
 /// The record of a container of which nothing but this is made.
 oci::State first_state(const std::string& id, const Bundle& bundle, const detect::Verdict& verdict);
 

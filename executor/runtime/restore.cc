@@ -210,8 +210,8 @@ Result<Created> Runtime::restore_inner(const std::string& id, const std::string&
   const oci::Spec& spec = bundle.spec;
   TRY(setup::validate(spec));
   TRY(check_joined(spec));
-  auto rootfs = open_at(AT_FDCWD, bundle.rootfs, O_PATH | O_DIRECTORY);
-  if (!rootfs) return std::unexpected(std::move(rootfs).error().context("rootfs"));
+  auto rootfs = runtime::open_rootfs(bundle.rootfs);
+  if (!rootfs) return std::unexpected(std::move(rootfs).error());
   auto images = open_at(AT_FDCWD, criu.image_path, O_RDONLY | O_DIRECTORY);
   if (!images) return std::unexpected(std::move(images).error().context("the checkpoint"));
   UniqueFd work;

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "executor/base/path.h"
 #include "executor/init/step.h"
 #include "executor/oci/spec.h"
+#include "executor/setup/host.h"
 #include "executor/setup/make_plan.h"
 #include "executor/setup/mount_table.h"
 #include "executor/setup/plan.h"
@@ -41,7 +43,7 @@ struct Link {
 };
 constexpr Link kLinks[] = {
     {"ptmx", "pts/ptmx"},          {"fd", "/proc/self/fd"},       {"stdin", "/proc/self/fd/0"},
-    {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"},
+    {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}, {"core", "/proc/kcore"},
 };
 
 std::vector<oci::Device> all_devices(const oci::Spec& spec) {
@@ -133,7 +135,9 @@ Result<void> plan_devices(const PlanInput& in, const MountTable& table, bool dev
       bind ? plan_node_bind(in, device, b) : plan_node(device, b);
     }
     if (directory != "/dev") continue;
+    const bool kcore = in.host.kcore ? *in.host.kcore : has_kcore(in.host.proc_fd.get());
     for (const Link& link : kLinks) {
+      if (std::string_view(link.name) == "core" && !kcore) continue;
       const uint32_t name = b.text(link.name);
       const uint32_t target = b.text(link.target);
       init::Step& s = b.step(kSymlink, std::string("link /dev/") + link.name);

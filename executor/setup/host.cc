@@ -251,6 +251,8 @@ bool selinux_enabled() noexcept {
   return ::statfs("/sys/fs/selinux", &info) == 0 && info.f_type == SELINUX_MAGIC;
 }
 
+bool has_kcore(int proc_fd) noexcept { return ::faccessat(proc_fd, "kcore", F_OK, 0) == 0; }
+
 std::vector<std::string> parse_kernel_mounts(std::string_view lines) {
   std::vector<std::string> points;
   while (!lines.empty()) {

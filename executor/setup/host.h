@@ -35,6 +35,7 @@ struct Host {
   bool may_mount = true;
   int last_capability = 40;               ///< /proc/sys/kernel/cap_last_cap
   std::optional<bool> apparmor, selinux;  ///< asked only when a container wants a label
+  std::optional<bool> kcore;              ///< asked only when a container gets a /dev
   /// Our own verified procfs: every later write to /proc goes through it (CVE-2025-52881).
   UniqueFd proc_fd;
 };
@@ -54,6 +55,9 @@ bool on_cgroup2() noexcept;
 /// Whether the kernel has the security module for such labels.
 bool apparmor_enabled() noexcept;
 bool selinux_enabled() noexcept;
+
+/// Whether the kernel has /proc/kcore.
+bool has_kcore(int proc_fd) noexcept;
 
 /// Where procfs and sysfs are mounted here, the deepest first.
 Result<std::vector<std::string>> kernel_mounts(int proc_fd);

@@ -232,6 +232,11 @@ class Launch {
           TRY(request_.on_console(std::move(received.fds.front())));
           TRY(proceed(static_cast<int32_t>(init::Rendezvous::kTerminal)));
           break;
+        case MessageKind::kMapIds:
+          if (received.fds.empty()) return fail(Errc::kInternal, "init sent no tree to map");
+          TRY(map_ids_of(request_.plan, message.step, received.fds.front().get()));
+          TRY(proceed(static_cast<int32_t>(init::Rendezvous::kMappedTree)));
+          break;
         case MessageKind::kSeccomp:
           if (!request_.on_seccomp || received.fds.empty()) {
             return fail(Errc::kUnsupported,
@@ -259,6 +264,7 @@ class Launch {
         return move_net_devices(request_.plan.parent.net_devices, request_.host.proc_fd.get(),
                                 process_.pid);
       case init::Rendezvous::kTerminal:
+      case init::Rendezvous::kMappedTree:
         break;  // never sent as kReached
     }
     return fail(Errc::kInternal, "init waits at an unknown point");

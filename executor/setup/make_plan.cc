@@ -16,6 +16,7 @@
 #include "executor/base/error.h"
 #include "executor/init/step.h"
 #include "executor/oci/spec.h"
+#include "executor/setup/attributes.h"
 #include "executor/setup/mount_table.h"
 #include "executor/setup/plan.h"
 #include "executor/setup/seccomp.h"
@@ -82,6 +83,13 @@ bool needs_tidy(const PlanInput& in, bool is_exec) {
   const bool creates_cwd = !in.process.cwd.empty() && in.process.cwd != "/";
   return in.start_socket >= 0 || !in.exec.handover.empty() || small || creates_cwd ||
          in.spec.linux_.seccomp.has_value() || (!is_exec && !in.spec.hooks.start_container.empty());
+}
+
+/// For exec alone, but a wrong one is create's error (as with runc).
+Result<void> check_affinity(const oci::ExecCpuAffinity& cpus) {
+  if (!cpus.initial.empty()) TRY(make_cpu_mask(cpus.initial, "process.execCPUAffinity.initial"));
+  if (!cpus.final.empty()) TRY(make_cpu_mask(cpus.final, "process.execCPUAffinity.final"));
+  return {};
 }
 
 /// What remains after the container stands: privileges, the program, the wait for start.
@@ -177,6 +185,7 @@ Result<Plan> make_plan(const PlanInput& in) {
   plan_cgroups(in, b);
   // Not the caller's mask, which kernels keep over the change of cpuset (runc #3922).
   TRY(plan_affinity("", "", b));
+  if (in.process.exec_cpu_affinity) TRY(check_affinity(*in.process.exec_cpu_affinity));
   TRY(plan_namespaces(in, b));
   if (own_mounts) {
     TRY(plan_rootfs(in, b));
@@ -192,7 +201,10 @@ Result<Plan> make_plan(const PlanInput& in) {
     plan_outer_hooks(in, b);
   }
   plan_stdio(in, b, own_mounts, joins_pid_late(in.spec));
-  if (own_mounts) plan_late_mounts(in, table, b);
+  if (own_mounts) {
+    plan_late_mounts(in, table, b);
+    plan_root_propagation(in, b);
+  }
   plan_names(in, b);
   plan_view(in, b);
   TRY(plan_identity(in, b));
@@ -221,10 +233,7 @@ Result<Plan> make_exec_plan(const PlanInput& in, int init_pidfd) {
   }
   if ((flags & CLONE_NEWUSER) != 0) b.step(kBecomeRoot, "become root of the user namespace");
   if ((flags & CLONE_NEWPID) == 0) b.step(kSession, "make a session");
-  if (!in.no_new_keyring) {
-    const uint32_t name = b.text("_ses." + in.id);
-    b.step(kSessionKeyring, "join the session keyring").a = name;
-  }
+  plan_keyring(in, b);
   // Only a terminal and a directory to be made are looked up below it.
   if (in.process.terminal || !in.exec.handover.empty() ||
       (!in.process.cwd.empty() && in.process.cwd != "/")) {

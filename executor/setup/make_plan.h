@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -49,6 +50,9 @@ Result<Plan> make_exec_plan(const PlanInput& input, int init_pidfd);
 /// error names the member.
 Result<void> validate(const oci::Spec& spec);
 
+/// The namespace that a sysctl belongs to; none: it is the whole host's.
+std::optional<oci::NamespaceKind> sysctl_namespace(const std::string& key);
+
 /// Whether the container has a new namespace of this kind (an entry without a path).
 bool has_new(const oci::Spec& spec, oci::NamespaceKind kind) noexcept;
 /// A pid namespace is joined when the container's root and mounts stand (kFork); before clone3, by the
@@ -74,6 +78,9 @@ void plan_dumpable(const PlanInput& in, Builder& b);  // rootless.cc
 void plan_write(const PlanInput& in, Builder& b, const std::string& what, const std::string& file,
                 const std::string& value);  // process.cc
 
+/// Joins a session keyring of the container's own (unless PlanInput::no_new_keyring).
+void plan_keyring(const PlanInput& in, Builder& b);  // process.cc
+
 // ---- The parts, in the order in which make_plan calls them. Each appends its steps.
 void plan_cgroups(const PlanInput& in, Builder& b);  // namespaces.cc
 /// CPUs that a process may use: `list`, or every one of its cpuset when that is empty.
@@ -89,12 +96,11 @@ void plan_fork(const PlanInput& in, const char* what, bool has_terminal,
 int32_t plan_tree(const PlanInput& in, Source&& source, Builder& b);  // trees.cc
 /// The same for a bind's source, which earlier steps may make: then it is opened by the child, below the
 /// container's root.
-int32_t plan_bind_source(const PlanInput& in, const oci::Mount& mount, Source&& source,
-                         Builder& b);                       // trees.cc
+int32_t plan_bind_source(const PlanInput& in, const MountTable& table, const PlannedMount& planned,
+                         Source&& source, Builder& b);      // trees.cc
 Result<void> plan_rootfs(const PlanInput& in, Builder& b);  // mounts.cc
-/// Adds linux.mountLabel to the table's options. True: a descriptor of /dev stays in the child (init::kKeep),
-/// with nothing over it since.
-Result<bool> plan_mounts(const PlanInput& in, MountTable& table, Builder& b);  // mounts.cc
+/// True: a descriptor of /dev stays in the child (init::kKeep), with nothing over it since.
+Result<bool> plan_mounts(const PlanInput& in, const MountTable& table, Builder& b);  // mounts.cc
 Result<void> plan_cgroup_mount(const PlanInput& in, const PlannedMount& planned,
                                Builder& b);  // cgroup_mount.cc
 /// `dev_is_kept`: what plan_mounts answered.
@@ -105,6 +111,8 @@ void plan_proc_paths(const PlanInput& in, const MountTable& table, Builder& b);
 void plan_other_paths(const PlanInput& in, const MountTable& table, Builder& b);
 void plan_pivot(const PlanInput& in, const MountTable& table, Builder& b);        // mounts.cc
 void plan_late_mounts(const PlanInput& in, const MountTable& table, Builder& b);  // mounts.cc
+/// Of a shared root, which would refuse the pivot, or an unbindable one, whose masks could not be bound: after all mounts.
+void plan_root_propagation(const PlanInput& in, Builder& b);  // mounts.cc
 void plan_names(const PlanInput& in, Builder& b);             // process.cc: hostname, sysctls
 Result<void> plan_identity(const PlanInput& in, Builder& b);  // process.cc: labels, umask
 Result<void> plan_limits(const PlanInput& in, Builder& b);    // process.cc: rlimits, oom, scheduler

@@ -17,14 +17,6 @@
 #include "executor/base/missing.h"
 #include "executor/oci/spec.h"
 
-// Flags of mount(2) that <sys/mount.h> of libc does not have.
-#ifndef MS_NOSYMFOLLOW
-#define MS_NOSYMFOLLOW 256  // 5.10
-#endif
-#ifndef MS_LAZYTIME
-#define MS_LAZYTIME (1 << 25)
-#endif
-
 namespace amphora::setup {
 namespace {
 

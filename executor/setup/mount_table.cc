@@ -18,6 +18,17 @@ std::string PlannedMount::noun() const {
          mount->destination;
 }
 
+namespace {
+
+/// linux.mountLabel is for filesystems that are made, but not for the kernel's own (runc's rule).
+bool takes_label(const PlannedMount& planned) {
+  const oci::Mount& mount = *planned.mount;
+  return !planned.options.bind && mount.type != "proc" && mount.type != "sysfs" &&
+         mount.type != "mqueue" && !mount.type.starts_with("cgroup");
+}
+
+}  // namespace
+
 Result<MountTable> read_mounts(const oci::Spec& spec) {
   MountTable table;
   table.mounts.reserve(spec.mounts.size());
@@ -28,6 +39,11 @@ Result<MountTable> read_mounts(const oci::Spec& spec) {
     auto options = parse_mount_options(mount);
     if (!options) return std::unexpected(std::move(options).error().context(planned.noun()));
     planned.options = *std::move(options);
+    const std::string& label = spec.linux_.mount_label;
+    if (!label.empty() && takes_label(planned)) {
+      std::string& data = planned.options.data;
+      data += (data.empty() ? "context=\"" : ",context=\"") + label + "\"";
+    }
     planned.in_new_dev = new_dev && path::dir_name(planned.target) == "/dev";
     const bool made = !planned.options.bind;
     if (path::is_below("/dev", planned.target)) {

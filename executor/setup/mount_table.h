@@ -15,7 +15,7 @@ namespace amphora::setup {
 struct PlannedMount {
   const oci::Mount* mount;  ///< borrowed from the spec, never null
   std::string target;       ///< the destination as a clean absolute path in the container
-  MountOptions options;
+  MountOptions options;     ///< linux.mountLabel among the filesystem's own, where it is for them
   /// The place is a name in /dev, where an earlier mount put a new tmpfs that nothing has covered since:
   /// it is made there by its name, without looking the path up.
   bool in_new_dev = false;

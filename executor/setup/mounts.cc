@@ -64,7 +64,8 @@ void plan_propagation(const PlannedMount& planned, Builder& b) {
   }
 }
 
-Result<void> plan_bind(const PlanInput& in, const PlannedMount& planned, Builder& b) {
+Result<void> plan_bind(const PlanInput& in, const MountTable& table, const PlannedMount& planned,
+                       Builder& b) {
   const oci::Mount& mount = *planned.mount;
   const MountOptions& options = planned.options;
   TRY_ASSIGN(const uint64_t root, root_propagation(in.spec));
@@ -94,7 +95,7 @@ Result<void> plan_bind(const PlanInput& in, const PlannedMount& planned, Builder
     auto mapped = set_idmap(in.spec, mount, options, source);
     if (!mapped) return std::unexpected(std::move(mapped).error().context(planned.noun()));
   }
-  const int32_t fd = plan_bind_source(in, mount, std::move(source), b);
+  const int32_t fd = plan_bind_source(in, table, planned, std::move(source), b);
   const uint32_t at = b.text(planned.target);
   const uint32_t directory = options.copy_symlink ? b.text(path::dir_name(planned.target)) : 0;
   const uint32_t name = options.copy_symlink ? b.text(path::base_name(planned.target)) : 0;
@@ -126,27 +127,57 @@ bool is_filled_later(const PlannedMount& planned) {
   return planned.mount->type == "tmpfs" || planned.target == "/dev";
 }
 
-/// linux.mountLabel is for filesystems that are made, but not for the kernel's own (runc's rule).
-bool takes_label(const PlannedMount& planned) {
-  const oci::Mount& mount = *planned.mount;
-  return !planned.options.bind && mount.type != "proc" && mount.type != "sysfs" &&
-         mount.type != "mqueue" && !mount.type.starts_with("cgroup");
-}
-
-/// The words of a filesystem's own options; a comma between quotes separates nothing (SELinux).
-std::vector<std::string> data_words(std::string_view data) {
+/// The words of a filesystem's own options; a comma between quotes separates nothing (SELinux), nor one
+/// behind a backslash for overlay.
+std::vector<std::string> data_words(std::string_view data, bool overlay = false) {
   std::vector<std::string> words(1);
-  bool quoted = false;
+  bool quoted = false, escaped = false;
   for (const char c : data) {
+    const bool literal = escaped;
+    escaped = overlay && !literal && c == '\\';
     if (c == '"') {
       quoted = !quoted;
-    } else if (c == ',' && !quoted) {
+    } else if (c == ',' && !quoted && !literal) {
       words.emplace_back();
     } else {
       words.back() += c;
     }
   }
   std::erase(words, "");
+  return words;
+}
+
+/// More than mount(2) reads, which cuts off what is behind its page.
+bool is_long(const std::string& data) { return data.size() >= 4096; }
+
+/// overlay's list of layers as words of one each. A colon or comma behind a backslash is the path's own, and
+/// needs none there (overlayfs.rst).
+void add_layers(std::string_view list, std::vector<std::string>& words) {
+  words.emplace_back("lowerdir+=");
+  while (!list.empty()) {
+    const bool escaped = list.front() == '\\' && list.size() > 1;
+    const bool data_only = list.starts_with("::");
+    if (list.front() == ':') {
+      words.emplace_back(data_only ? "datadir+=" : "lowerdir+=");
+    } else {
+      words.back() += list[escaped ? 1 : 0];
+    }
+    list.remove_prefix(escaped || data_only ? 2 : 1);
+  }
+}
+
+/// What fsconfig(2) is to be told in the place of data that is too long for mount(2).
+std::vector<std::string> words_one_by_one(const std::string& type, const std::string& data) {
+  constexpr std::string_view kLayers = "lowerdir=";
+  if (type != "overlay") return data_words(data);
+  std::vector<std::string> words;
+  for (std::string& word : data_words(data, /*overlay=*/true)) {
+    if (word.starts_with(kLayers)) {
+      add_layers(std::string_view(word).substr(kLayers.size()), words);
+    } else {
+      words.push_back(std::move(word));
+    }
+  }
   return words;
 }
 
@@ -170,9 +201,11 @@ void add_superblock_words(uint64_t flags, std::vector<std::string>& words) {
   if ((flags & MS_SYNCHRONOUS) != 0) words.emplace_back("sync");
   if ((flags & MS_DIRSYNC) != 0) words.emplace_back("dirsync");
   if ((flags & MS_MANDLOCK) != 0) words.emplace_back("mand");
+  if ((flags & MS_LAZYTIME) != 0) words.emplace_back("lazytime");
 }
 
-/// A tmpfs that takes something from the directory it hides.
+/// A filesystem by fsopen(2): a tmpfs that takes something from the directory it hides, or one with more
+/// options than mount(2) takes.
 void plan_over(const PlannedMount& planned, std::vector<std::string> words, uint64_t inherit,
                Builder& b) {
   const oci::Mount& mount = *planned.mount;
@@ -181,14 +214,19 @@ void plan_over(const PlannedMount& planned, std::vector<std::string> words, uint
   const uint32_t type = b.text(mount.type);
   const uint32_t source = b.text(mount.source.empty() ? mount.type : mount.source);
   const uint32_t list = b.list(words);
-  init::Step& s = b.step(kMountOver, planned.noun());
+  const char* const why =
+      is_long(planned.options.data)
+          ? " (its options are longer than mount(2) takes; layers one by one need Linux 6.8)"
+          : "";
+  init::Step& s = b.step(kMountOver, planned.noun() + why);
   s.a = target;
   s.b = type;
   s.c = source;
   s.d = list;
-  // is_filled_later
-  s.n = planned.options.attr_set & ~static_cast<uint64_t>(MOUNT_ATTR_RDONLY);
+  s.n = planned.options.attr_set;
+  if (is_filled_later(planned)) s.n &= ~static_cast<uint64_t>(MOUNT_ATTR_RDONLY);
   s.m = inherit;
+  if (mount.type == "proc" || mount.type == "sysfs") s.flags |= init::kNoFollow;
 }
 
 /// A joined pid namespace is entered after all mounts, and procfs shows the one that its mounter is in.
@@ -248,6 +286,12 @@ Result<void> plan_filesystem(const PlanInput& in, const PlannedMount& planned, H
   if (const uint64_t inherit = inherited(planned, words); inherit != 0) {
     held.entered = false;  // it may have been mounted over
     plan_over(planned, std::move(words), inherit, b);
+    plan_attributes(planned, b);
+    return {};
+  }
+  if (is_long(options.data)) {
+    held.entered = false;
+    plan_over(planned, words_one_by_one(mount.type, options.data), 0, b);
     plan_attributes(planned, b);
     return {};
   }
@@ -333,22 +377,17 @@ Result<void> plan_rootfs(const PlanInput& in, Builder& b) {
   return {};
 }
 
-Result<bool> plan_mounts(const PlanInput& in, MountTable& table, Builder& b) {
+Result<bool> plan_mounts(const PlanInput& in, const MountTable& table, Builder& b) {
   Held held;
-  for (PlannedMount& planned : table.mounts) {
+  for (const PlannedMount& planned : table.mounts) {
     const std::string& type = planned.mount->type;
-    std::string& data = planned.options.data;
-    if (!in.spec.linux_.mount_label.empty() && takes_label(planned)) {
-      if (!data.empty()) data += ',';
-      data += "context=\"" + in.spec.linux_.mount_label + "\"";
-    }
     if (path::is_below("/dev", planned.target)) held.kept_dev = false;
     if (type == "cgroup" || type == "cgroup2") {
       held.entered = false;
       TRY(plan_cgroup_mount(in, planned, b));
     } else if (planned.options.bind) {
       held.entered = false;
-      TRY(plan_bind(in, planned, b));
+      TRY(plan_bind(in, table, planned, b));
     } else {
       TRY(plan_filesystem(in, planned, held, b));
     }
@@ -367,8 +406,11 @@ void plan_pivot(const PlanInput& in, const MountTable& table, Builder& b) {
   init::Step& s = b.step(kPivot, "make the rootfs the root");
   s.n = in.no_pivot ? 1 : 0;
   s.m = shared ? 1 : 0;
-  if (!shared) return;
-  // Shared and unbindable roots would refuse the pivot, so they become so after it.
+}
+
+void plan_root_propagation(const PlanInput& in, Builder& b) {
+  const auto propagation = root_propagation(in.spec);
+  if (!propagation || (*propagation & (MS_SHARED | MS_UNBINDABLE)) == 0) return;
   const uint32_t slash = b.text("/");
   init::Step& after = b.step(kTargetPropagation, "set propagation of the root");
   after.a = slash;

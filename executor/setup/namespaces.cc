@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -48,7 +49,11 @@ void plan_join(const oci::Namespace& ns, Builder& b) {
 /// A joined user namespace comes after the other joins, which the host's root may do, and before what
 /// the container makes itself, which must belong to it.
 void plan_joined_user(const PlanInput& in, Builder& b, uint64_t made_later) {
-  plan_join(*in.spec.find_namespace(NamespaceKind::kUser), b);
+  const oci::Namespace& user = *in.spec.find_namespace(NamespaceKind::kUser);
+  plan_join(user, b);
+  // Mappings beside a path say what is expected there, no more.
+  b.plan().sources[static_cast<size_t>(joined_namespace(user, b))].maps = {
+      in.spec.linux_.uid_mappings, in.spec.linux_.gid_mappings};
   b.step(kBecomeRoot, "become root of the user namespace");
   if (made_later != 0) b.step(kUnshare, "make the container's namespaces").n = made_later;
 }
@@ -180,10 +185,7 @@ Result<void> plan_namespaces(const PlanInput& in, Builder& b) {
     if (makes_pid_late(in.spec)) plan_fork(in, "become the first of the pid namespace", false, b);
   }
   if (!joins_pid_late(in.spec) && !makes_pid_late(in.spec)) b.step(kSession, "make a session");
-  if (!in.no_new_keyring) {
-    const uint32_t name = b.text("_ses." + in.id);
-    b.step(kSessionKeyring, "join the session keyring").a = name;
-  }
+  plan_keyring(in, b);
   if (has_new(in.spec, NamespaceKind::kTime)) plan_time(in, b);
   if (has_new(in.spec, NamespaceKind::kNetwork))
     b.step(kLoopbackUp, "bring up the loopback device");

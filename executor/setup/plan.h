@@ -49,9 +49,10 @@ struct Source {
   bool by_child = false;              ///< opened by the child (kOpenTree), here only its place
   enum class IdMap : uint8_t { kNone, kTop, kTree };
   IdMap idmap = IdMap::kNone;  ///< ids of the top mount, or of every mount, are mapped
-  IdMaps maps;                 ///< by these, or by
-  std::string maps_path;       ///< the user namespace at this path
+  IdMaps maps;  ///< by these (kNamespace: which a user namespace must have, empty: any), or by
+  std::string maps_path;  ///< the user namespace at this path
   uint64_t n = 0;
+  std::string not_ours_for;  ///< kNamespace: the member for which it must not be our own
   int borrowed = -1;
   UniqueFd spent;  ///< what making `fd` left behind, closed with it
   UniqueFd fd;
@@ -144,6 +145,10 @@ std::vector<init::TreeChange> tree_changes(const Source& source);
 
 /// "mount-fs" for kMountFs.
 const char* to_string(init::Op op) noexcept;
+
+/// Maps the ids of the tree that init has opened at `step` (init::kByParent), by the user namespace which
+/// that step names. kInternal: it is no such step.
+Result<void> map_ids_of(const Plan& plan, size_t step, int tree);  // sources.cc
 
 /// Opens every source of the plan (sources.cc). Relative bind sources are the bundle's.
 /// `handover` are the executor's descriptors, borrowed.

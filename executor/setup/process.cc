@@ -23,6 +23,8 @@ namespace {
 
 using enum init::Op;
 
+bool has_selinux(const Host& host) { return host.selinux ? *host.selinux : selinux_enabled(); }
+
 std::string sysctl_path(const std::string& key) {
   std::string path = "sys/" + key;
   // sysctl(8): the first separator decides whether dots or slashes part the names.
@@ -53,12 +55,12 @@ Result<void> plan_labels(const PlanInput& in, Builder& b) {
                wasm ? "self/attr/apparmor/current" : "self/attr/apparmor/exec",
                (wasm ? "changeprofile " : "exec ") + process.apparmor_profile);
   }
-  if (!in.spec.linux_.mount_label.empty() && !in.host.selinux) {
+  if (!in.spec.linux_.mount_label.empty() && !has_selinux(in.host)) {
     return fail(Errc::kUnsupported, "linux.mountLabel " + in.spec.linux_.mount_label +
                                         ": SELinux is not enabled on this host");
   }
   if (!process.selinux_label.empty()) {
-    if (!(in.host.selinux ? *in.host.selinux : selinux_enabled())) {
+    if (!has_selinux(in.host)) {
       return fail(Errc::kUnsupported, "process.selinuxLabel " + process.selinux_label +
                                           ": SELinux is not enabled on this host");
     }
@@ -147,6 +149,17 @@ void plan_write(const PlanInput& in, Builder& b, const std::string& what, const 
   s.n = value.size();
 }
 
+/// Its keys are the container's, so they carry its label (as with runc); what comes after makes no key of ours.
+void plan_keyring(const PlanInput& in, Builder& b) {
+  if (in.no_new_keyring) return;
+  const std::string& label = in.process.selinux_label;
+  const bool labelled = !label.empty() && has_selinux(in.host);
+  if (labelled) plan_write(in, b, "set the label of keys", "self/attr/keycreate", label);
+  const uint32_t name = b.text("_ses." + in.id);
+  b.step(kSessionKeyring, "join the session keyring").a = name;
+  if (labelled) plan_write(in, b, "clear the label of keys", "self/attr/keycreate", "");
+}
+
 void plan_names(const PlanInput& in, Builder& b) {
   if (!in.spec.hostname.empty()) {
     const uint32_t name = b.text(in.spec.hostname);
@@ -161,6 +174,13 @@ void plan_names(const PlanInput& in, Builder& b) {
     s.n = in.spec.domainname.size();
   }
   for (const auto& [key, value] : in.spec.linux_.sysctl) {
+    const auto kind = sysctl_namespace(key);
+    const oci::Namespace* ns = kind ? in.spec.find_namespace(*kind) : nullptr;
+    if (ns != nullptr && !ns->path.empty()) {
+      // A namespace by path may be the one that we are in, whose settings are the host's (runc's rule for net.*).
+      const int32_t joined = joined_namespace(*ns, b);
+      b.plan().sources[static_cast<size_t>(joined)].not_ours_for = "linux.sysctl " + key;
+    }
     plan_write(in, b, "set sysctl " + key, sysctl_path(key), value);
   }
 }

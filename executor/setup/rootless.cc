@@ -69,6 +69,17 @@ Result<void> check_groups(const PlanInput& in) {
   return {};
 }
 
+/// Root of a user namespace that does not own its mounts (unshare -U without -m) has no more rights here.
+Result<void> check_idmaps(const MountTable& table) {
+  for (const PlannedMount& planned : table.mounts) {
+    if (!planned.options.idmap) continue;
+    return fail(Errc::kUnsupported,
+                "mount " + planned.mount->destination +
+                    ": id-mapped mounts need CAP_SYS_ADMIN where the filesystem was mounted");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<void> check_rootless_exec(const PlanInput& in) {
@@ -76,6 +87,7 @@ Result<void> check_rootless_exec(const PlanInput& in) {
 }
 
 Result<void> check_rootless(const PlanInput& in, const MountTable& table) {
+  if (!in.host.may_mount) TRY(check_idmaps(table));
   if (in.host.euid == 0) return {};
   TRY(check_groups(in));
   if (in.spec.find_namespace(NamespaceKind::kUser) == nullptr) {
@@ -88,13 +100,8 @@ Result<void> check_rootless(const PlanInput& in, const MountTable& table) {
   }
   for (const PlannedMount& planned : table.mounts) {
     if (has_new(in.spec, NamespaceKind::kUser)) TRY(check_ids_of(planned, in.spec.linux_));
-    if (planned.options.idmap) {
-      return fail(Errc::kUnsupported,
-                  "mount " + planned.mount->destination +
-                      ": id-mapped mounts need CAP_SYS_ADMIN where the filesystem was mounted");
-    }
   }
-  return {};
+  return check_idmaps(table);
 }
 
 void plan_own_oom_score(const PlanInput& in, Builder& b) {

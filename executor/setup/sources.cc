@@ -13,12 +13,15 @@
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <expected>
+#include <iterator>
 #include <map>
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
@@ -93,6 +96,21 @@ Result<void> keep_locked(int tree, Source& source) {
   return {};
 }
 
+Result<void> check_not_ours(int fd, const Source& source) {
+  constexpr std::pair<uint64_t, const char*> kNames[] = {
+      {CLONE_NEWNET, "net"}, {CLONE_NEWIPC, "ipc"}, {CLONE_NEWUTS, "uts"}, {CLONE_NEWUSER, "user"}};
+  const auto* const name =
+      std::ranges::find(kNames, source.n, &std::pair<uint64_t, const char*>::first);
+  AMPHORA_CHECK(name != std::end(kNames));
+  struct stat theirs{}, ours{};
+  const std::string own = std::string("/proc/self/ns/") + name->second;
+  if (::fstat(fd, &theirs) != 0) return fail_errno(errno, "look at " + source.path);
+  if (::stat(own.c_str(), &ours) != 0) return fail_errno(errno, "look at " + own);
+  if (theirs.st_dev != ours.st_dev || theirs.st_ino != ours.st_ino) return {};
+  return fail(Errc::kInvalid,
+              source.not_ours_for + ": " + source.what + " " + source.path + " is the host's own");
+}
+
 /// A path of another type is an error: joining it would quietly share the wrong thing.
 Result<UniqueFd> open_namespace(const Source& source) {
   TRY_ASSIGN(UniqueFd fd, open_at(AT_FDCWD, source.path, O_RDONLY));
@@ -104,7 +122,29 @@ Result<UniqueFd> open_namespace(const Source& source) {
     return fail(Errc::kInvalid,
                 source.what + ": " + source.path + " is a namespace of another type");
   }
+  if (!source.not_ours_for.empty()) TRY(check_not_ours(fd.get(), source));
   return fd;
+}
+
+/// Mappings in the spec of a container that joins a user namespace must be that namespace's (runc's rule).
+Result<void> check_maps(const Source& source, std::vector<std::string>& warnings) {
+  if (source.n != CLONE_NEWUSER || (source.maps.uids.empty() && source.maps.gids.empty()))
+    return {};
+  TRY_ASSIGN(IdMaps there, maps_of(source.fd.get()));
+  IdMaps wanted = source.maps;
+  for (auto* map : {&there.uids, &there.gids, &wanted.uids, &wanted.gids}) {
+    std::ranges::sort(*map, {}, &oci::IdMapping::container_id);
+  }
+  if (mappings_text(there.uids) != mappings_text(wanted.uids) ||
+      mappings_text(there.gids) != mappings_text(wanted.gids)) {
+    return fail(Errc::kInvalid,
+                "linux.uidMappings and gidMappings are not those of the user namespace " +
+                    source.path + ", which the container joins; leave them out");
+  }
+  warnings.push_back(
+      "linux.uidMappings and gidMappings are not needed: those of the user namespace " +
+      source.path + " are the same");
+  return {};
 }
 
 /// User namespaces that carry the maps of mounts, one for each different map of a plan.
@@ -128,15 +168,10 @@ Result<int> carrier_of(const Source& source, MapCarriers& carriers) {
 }
 
 /// Before the container's own flags, on a tree that nobody has seen yet (mount_setattr(2)).
-Result<void> map_ids(int tree, const Source& source, MapCarriers& carriers) {
-  auto carrier = carrier_of(source, carriers);
-  if (!carrier) {
-    return std::unexpected(std::move(carrier).error().context("id map of " + source.what));
-  }
+Result<void> map_ids_by(int tree, int carrier, bool whole, std::string what) {
   MountAttr attr{};
   attr.attr_set = MOUNT_ATTR_IDMAP;
-  attr.userns_fd = static_cast<uint64_t>(*carrier);
-  const bool whole = source.idmap == Source::IdMap::kTree;
+  attr.userns_fd = static_cast<uint64_t>(carrier);
   const unsigned flags = AT_EMPTY_PATH | (whole ? static_cast<unsigned>(AT_RECURSIVE) : 0U);
   if (sys::mount_setattr(tree, "", flags, attr) == 0) return {};
   const int err = errno;
@@ -145,7 +180,16 @@ Result<void> map_ids(int tree, const Source& source, MapCarriers& carriers) {
           ? "this kernel or this filesystem does not support id-mapped mounts"
           : "it needs CAP_SYS_ADMIN where the filesystem was mounted, and a mount that is "
             "not id-mapped yet";
-  return std::unexpected(Error::from_errno(err, doing("map the ids of", source)).hint(hint));
+  return std::unexpected(Error::from_errno(err, std::move(what)).hint(hint));
+}
+
+Result<void> map_ids(int tree, const Source& source, MapCarriers& carriers) {
+  auto carrier = carrier_of(source, carriers);
+  if (!carrier) {
+    return std::unexpected(std::move(carrier).error().context("id map of " + source.what));
+  }
+  return map_ids_by(tree, *carrier, source.idmap == Source::IdMap::kTree,
+                    doing("map the ids of", source));
 }
 
 Result<UniqueFd> open_tree_source(Source& source, int bundle_fd, MapCarriers& carriers) {
@@ -241,6 +285,7 @@ Result<void> open_sources(Plan& plan, int bundle_fd, std::span<const int> handov
   for (Source& source : plan.sources) {
     TRY_ASSIGN(const int fd, open_one(source, bundle_fd, handover, carriers));
     plan.fds_.push_back(fd);
+    if (source.kind == Source::Kind::kNamespace) TRY(check_maps(source, plan.warnings));
   }
   if (!plan.pid_namespace.empty()) {
     Source pid;
@@ -250,6 +295,16 @@ Result<void> open_sources(Plan& plan, int bundle_fd, std::span<const int> handov
     TRY_ASSIGN(plan.pid_namespace_fd, open_namespace(pid));
   }
   return {};
+}
+
+Result<void> map_ids_of(const Plan& plan, size_t step, int tree) {
+  const auto steps = plan.steps();
+  const auto fds = plan.fds();
+  if (step >= steps.size() || steps[step].op != init::Op::kOpenTree ||
+      (steps[step].flags & init::kByParent) == 0 || steps[step].n >= fds.size()) {
+    return fail(Errc::kInternal, "init wants ids mapped that the plan does not name");
+  }
+  return map_ids_by(tree, fds[steps[step].n], steps[step].c != 0, plan.text(steps[step].what));
 }
 
 }  // namespace amphora::setup

@@ -12,6 +12,7 @@
 #include "executor/init/step.h"
 #include "executor/oci/spec.h"
 #include "executor/setup/make_plan.h"
+#include "executor/setup/mount_table.h"
 #include "executor/setup/plan.h"
 
 namespace amphora::setup {
@@ -72,22 +73,25 @@ int32_t plan_open(Source&& source, uint16_t flags, uint64_t map, Builder& b) {
 
 /// The path in the container of a bind's source that earlier mounts of the same container cover or
 /// make; empty for every other source, which the host's files alone decide.
-std::string made_inside(const PlanInput& in, const oci::Mount& bind, bool recursive) {
-  const std::string source = path::clean(bind.source);
+std::string made_inside(const PlanInput& in, const MountTable& table, const PlannedMount& bind,
+                        bool recursive) {
+  const std::string source = path::clean(bind.mount->source);
   if (!source.starts_with('/') || !path::is_below(source, in.rootfs)) return {};
   std::string inside = path::clean("/" + source.substr(in.rootfs.size()));
-  for (const oci::Mount& earlier : in.spec.mounts) {
+  for (const PlannedMount& earlier : table.mounts) {
     if (&earlier == &bind) break;
-    const std::string target = path::clean("/" + earlier.destination);
-    if (path::is_below(inside, target) || (recursive && path::is_below(target, inside))) {
+    if (path::is_below(inside, earlier.target) ||
+        (recursive && path::is_below(earlier.target, inside))) {
       return inside;
     }
   }
   return {};
 }
 
-int32_t plan_tree_in_root(Source&& source, const std::string& path, Builder& b) {
+int32_t plan_tree_in_root(const PlanInput& in, Source&& source, const std::string& path,
+                          Builder& b) {
   source.path = path;
+  uint16_t flags = init::kInRoot;
   uint64_t map = UINT64_MAX;
   if (source.idmap != Source::IdMap::kNone) {
     Source carrier;
@@ -96,8 +100,12 @@ int32_t plan_tree_in_root(Source&& source, const std::string& path, Builder& b) 
     carrier.maps_path = source.maps_path;
     carrier.what = source.what;
     map = static_cast<uint64_t>(b.source(std::move(carrier)));
+    if (in.spec.find_namespace(oci::NamespaceKind::kUser) != nullptr) {
+      flags |= init::kByParent;
+      source.what += " (its ids are mapped, so no part of its path may be a link)";
+    }
   }
-  return plan_open(std::move(source), init::kInRoot, map, b);
+  return plan_open(std::move(source), flags, map, b);
 }
 
 }  // namespace
@@ -107,11 +115,11 @@ int32_t plan_tree(const PlanInput& in, Source&& source, Builder& b) {
                            : plan_open(std::move(source), 0, UINT64_MAX, b);
 }
 
-int32_t plan_bind_source(const PlanInput& in, const oci::Mount& mount, Source&& source,
-                         Builder& b) {
-  const std::string inside = made_inside(in, mount, source.recursive);
+int32_t plan_bind_source(const PlanInput& in, const MountTable& table, const PlannedMount& planned,
+                         Source&& source, Builder& b) {
+  const std::string inside = made_inside(in, table, planned, source.recursive);
   return inside.empty() ? plan_tree(in, std::move(source), b)
-                        : plan_tree_in_root(std::move(source), inside, b);
+                        : plan_tree_in_root(in, std::move(source), inside, b);
 }
 
 }  // namespace amphora::setup

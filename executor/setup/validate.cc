@@ -4,6 +4,7 @@
 // where it is used.
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -40,20 +41,20 @@ Result<void> needs(const oci::Spec& spec, NamespaceKind kind, const std::string&
                   " namespace of the container's own, and linux.namespaces has none");
 }
 
-Result<void> check_sysctl(const oci::Spec& spec, const std::string& key) {
+/// The name with dots, as the lists here have it.
+std::string dotted(const std::string& key) {
   std::string name = key;
   // "net/ipv4/x" and "net.ipv4.x" are the same to sysctl(8).
   if (name.find('/') < name.find('.')) {
     for (char& c : name) c = c == '/' ? '.' : c == '.' ? '/' : c;
   }
+  return name;
+}
+
+Result<void> check_sysctl(const oci::Spec& spec, const std::string& key) {
   const std::string member = "linux.sysctl " + key;
-  const bool ipc =
-      std::ranges::find(kIpcSysctls, name) != kIpcSysctls.end() || name.starts_with("fs.mqueue.");
-  if (ipc) return needs(spec, NamespaceKind::kIpc, member);
-  if (name.starts_with("net.")) return needs(spec, NamespaceKind::kNetwork, member);
-  if (name.starts_with("user.")) return needs(spec, NamespaceKind::kUser, member);
-  if (name == "kernel.domainname") return needs(spec, NamespaceKind::kUts, member);
-  if (name == "kernel.hostname") {
+  if (const auto kind = sysctl_namespace(key)) return needs(spec, *kind, member);
+  if (dotted(key) == "kernel.hostname") {
     return fail(Errc::kInvalid, member + ": use the spec's hostname instead");
   }
   return fail(Errc::kInvalid, member + " is not in a namespace of the container's own");
@@ -113,6 +114,17 @@ Result<void> check_rdt(const oci::Spec& spec) {
 }
 
 }  // namespace
+
+std::optional<NamespaceKind> sysctl_namespace(const std::string& key) {
+  const std::string name = dotted(key);
+  if (std::ranges::find(kIpcSysctls, name) != kIpcSysctls.end() || name.starts_with("fs.mqueue.")) {
+    return NamespaceKind::kIpc;
+  }
+  if (name.starts_with("net.")) return NamespaceKind::kNetwork;
+  if (name.starts_with("user.")) return NamespaceKind::kUser;
+  if (name == "kernel.domainname") return NamespaceKind::kUts;
+  return std::nullopt;
+}
 
 Result<void> validate(const oci::Spec& spec) {
   if (!spec.hostname.empty()) TRY(needs(spec, NamespaceKind::kUts, "hostname"));

@@ -372,8 +372,6 @@ def test_affinity(lab):
     finally:
         os.sched_setaffinity(0, set(mine))
     cli.end(id)
-    r = cli.run("true", change=lambda spec: spec["process"].update(execCPUAffinity={"initial": "x"}))
-    equal(r.code, 0, "init does not use execCPUAffinity")
 
 
 def test_network_devices(lab):  # acceptance case 36

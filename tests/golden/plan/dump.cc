@@ -61,7 +61,7 @@ constexpr Bit kMountBits[] = {
 constexpr Bit kFlagBits[] = {
     {init::kOptional, "optional"}, {init::kRecursive, "recursive"}, {init::kCreate, "create"},
     {init::kNoFollow, "nofollow"}, {init::kTolerate, "tolerate"},   {init::kKeepLink, "keep-link"},
-    {init::kInRoot, "in-root"},
+    {init::kInRoot, "in-root"},    {init::kByParent, "by-parent"},
 };
 
 constexpr Bit kInheritBits[] = {

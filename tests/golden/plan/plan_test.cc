@@ -114,6 +114,10 @@ void apply(World& world, const std::string& setting) {
     world.no_pivot = true;
   } else if (word == "no-new-keyring") {
     world.no_new_keyring = true;
+  } else if (word == "selinux") {
+    world.host.selinux = true;
+  } else if (word == "kcore") {
+    world.host.kcore = true;
   } else if (word == "in-user-namespace") {
     world.host.in_user_namespace = true;
   } else {
