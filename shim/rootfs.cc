@@ -25,6 +25,7 @@
 
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
+#include "executor/base/sys.h"
 #include "shim/idmapped.h"
 
 namespace amphora::shim {
@@ -110,15 +111,84 @@ Result<void> mount_call(const RootfsMount& mount, const std::string& target, uns
   return {};
 }
 
+struct Attribute {
+  unsigned long flag;
+  unsigned attribute;
+};
+constexpr Attribute kAttributes[] = {
+    {MS_RDONLY, MOUNT_ATTR_RDONLY},   {MS_NOSUID, MOUNT_ATTR_NOSUID},
+    {MS_NODEV, MOUNT_ATTR_NODEV},     {MS_NOEXEC, MOUNT_ATTR_NOEXEC},
+    {MS_NOATIME, MOUNT_ATTR_NOATIME}, {MS_NODIRATIME, MOUNT_ATTR_NODIRATIME},
+};
+
+/// The words of a filesystem's own options, as fsconfig(2) has them: a comma between quotes separates nothing
+/// (SELinux), and the quotes are mount(2)'s.
+std::vector<std::string> option_words(std::string_view data) {
+  std::vector<std::string> words(1);
+  bool quoted = false;
+  for (const char c : data) {
+    if (c == '"') {
+      quoted = !quoted;
+    } else if (c == ',' && !quoted) {
+      words.emplace_back();
+    } else {
+      words.back() += c;
+    }
+  }
+  std::erase(words, "");
+  return words;
+}
+
+/// fsconfig(2) takes texts of at most 255 bytes; what is longer is a directory, and given open.
+int set_option(int context, const std::string& key, const std::string& value) {
+  if (value.size() < 256 || !value.starts_with('/')) {
+    return sys::fsconfig(context, kFsSetString, key.c_str(), value.c_str(), 0);
+  }
+  const UniqueFd path(::open(value.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  return path ? sys::fsconfig(context, kFsSetFd, key.c_str(), nullptr, path.get()) : -1;
+}
+
+/// Layers that no page of data holds, each by itself (overlayfs.rst, lowerdir+).
+Result<void> mount_by_layers(const std::string& target, const ParsedOptions& options) {
+  const std::string what = "mount overlay on " + target;
+  const UniqueFd context(sys::fsopen("overlay", FSOPEN_CLOEXEC));
+  if (!context) return fail_errno(errno, what);
+  for (const std::string& layer : options.lower) {
+    if (set_option(context.get(), "lowerdir+", layer) == 0) continue;
+    return std::unexpected(
+        Error::from_errno(errno, what + ": layer " + layer)
+            .hint("layers whose names take more than a page need Linux 6.8, and 6.13 where one is "
+                  "longer than 255 bytes"));
+  }
+  for (const std::string& word : option_words(options.data)) {
+    const size_t equals = word.find('=');
+    const std::string key = word.substr(0, equals);
+    const int set = equals == std::string::npos
+                        ? sys::fsconfig(context.get(), kFsSetFlag, key.c_str(), nullptr, 0)
+                        : set_option(context.get(), key, word.substr(equals + 1));
+    if (set != 0) return fail_errno(errno, what + ": option " + word);
+  }
+  if (sys::fsconfig(context.get(), kFsCreate, nullptr, nullptr, 0) != 0)
+    return fail_errno(errno, what);
+  unsigned attributes = 0;
+  for (const Attribute& pair : kAttributes) {
+    if ((options.flags & pair.flag) != 0) attributes |= pair.attribute;
+  }
+  const UniqueFd tree(sys::fsmount(context.get(), FSMOUNT_CLOEXEC, attributes));
+  if (!tree ||
+      sys::move_mount(tree.get(), "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    return fail_errno(errno, what);
+  }
+  return {};
+}
+
 /// Many layers: their paths are given relative to the directory they share. The working directory is
 /// per process, hence a thread that leaves the shared one first and ends afterwards.
 Result<void> mount_from_directory(const RootfsMount& mount, const std::string& target,
                                   const ParsedOptions& options) {
   const std::string dir = common_directory(options.lower);
   const std::string data = joined_data(options, dir.size());
-  if (dir.empty() || data.size() >= 4096) {
-    return fail(Errc::kInvalid, "mount overlay on " + target + ": too many lower directories");
-  }
+  if (dir.empty() || data.size() >= 4096) return mount_by_layers(target, options);
   Result<void> result;
   std::thread([&] {
     if (::unshare(CLONE_FS) != 0 || ::chdir(dir.c_str()) != 0) {

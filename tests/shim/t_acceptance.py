@@ -189,12 +189,12 @@ def test_schemes_that_are_none(lab):
         pod.close()
 
 
-def test_an_overlay_of_120_layers(lab):
+def overlay_of_120_layers(lab, name):
     # Case 22: its options are longer than a page; the host's mounts are afterwards what they were.
     before = inventory.mounts()
     pod = load.Pod(lab)
     base = f"{L.LAB}/bundles/{lab.new_id('layers-in-a-directory-of-a-long-name')}"
-    layers = [f"{base}/snapshots/{i}/fs" for i in range(119)]
+    layers = [f"{base}/snapshots/{name}{i}/fs" for i in range(119)]
     for i, layer in enumerate(layers):
         os.makedirs(layer)
         with open(f"{layer}/layer-{i}", "w", encoding="utf-8"):
@@ -222,6 +222,38 @@ def test_an_overlay_of_120_layers(lab):
         pod.close()
         os.rename(f"{base}/snapshots/last/fs", pod.root)
         subprocess.run(["rm", "-rf", base], check=True)
+
+
+def test_an_overlay_of_120_layers(lab):
+    overlay_of_120_layers(lab, "")
+
+
+def test_an_overlay_of_120_layers_whose_names_fill_more_than_a_page(lab):
+    """Also without the directory that they share: each is given by itself."""
+    overlay_of_120_layers(lab, "sha256-" + "0123456789abcdef" * 4 + "-")
+
+
+def test_a_container_in_the_hosts_network_cannot_reach_the_shim(lab):
+    """CVE-2020-15257: root in the host's network namespace, as a hostNetwork pod has it, finds no socket of ours without a path,
+    and has no path to the one there is."""
+    pod = load.Pod(lab)
+    try:
+        where = pod.socket
+        check(os.path.exists(where), f"the shim's socket is no path: {where}")
+        equal(os.stat(os.path.dirname(where)).st_mode & 0o077, 0, "who else may look for it")
+        own = {line.split()[-1] for line in read("/proc/net/unix").splitlines() if "@" in line.split()[-1]}
+        equal([name for name in own if pod.id in name or lab.namespace in name or "amphora" in name], [], "abstract sockets")
+        out = pod.fifo("out")
+
+        def host_network(spec):
+            spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "network"]
+        pod.run(pod.id, ["sh", "-c", f"grep -c . /proc/net/unix; ls {where} /proc/*/root{where} /proc/*/cwd 2>/dev/null | grep -c {os.path.basename(where)}"],
+                out, change=host_network)
+        reader = os.open(out, os.O_RDONLY | os.O_NONBLOCK)
+        seen = read_to_end(reader, 5).split()
+        check(int(seen[0]) > 1 and seen[1] == b"0", f"the host's sockets, and ways to the shim's: {seen}")
+    finally:
+        pod.close()
 
 
 def stats(pod):
