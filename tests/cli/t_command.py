@@ -125,6 +125,33 @@ def test_console_socket(lab):
     check(r.code == 1 and "console socket" in r.err, f"a socket without a terminal: {r!r}")
 
 
+def test_pidfd_socket(lab):
+    """A pidfd of init, and of what exec starts, each with the word that runc sends."""
+    cli = Cli(lab)
+    id, path = cli.bundle(*kind_args(NATIVE, "pause"))
+    where = f"{path}/pidfd"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(where)
+        server.listen()
+        equal(cli.detached("create", "-b", path, "--pidfd-socket", where, id).code, 0)
+        for word in (b"standard", b"setns"):
+            data, pidfd = receive_master(server)
+            equal(data, word)
+            with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as f:
+                pid = next(int(line.split()[1]) for line in f if line.startswith("Pid:"))
+            os.close(pidfd)
+            if word == b"standard":
+                equal(pid, cli.state(id)["pid"])
+                cli("start", id).ok()
+                equal(cli.detached("exec", "-d", "--pidfd-socket", where, "--pid-file", path + "/pid", id, "sleep", "1000").code, 0)
+            else:
+                with open(path + "/pid", encoding="ascii") as f:
+                    equal(pid, int(f.read()))
+    cli.end(id)
+    r = cli("run", "-b", path, "--pidfd-socket", path + "/none", id)
+    check(r.code == 1 and "pidfd socket" in r.err, repr(r))
+
+
 def test_preserved_descriptors(lab):
     """Section 9, case 11: exactly those asked for arrive; a missing one is said before anything is made."""
     cli = Cli(lab)

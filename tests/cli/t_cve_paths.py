@@ -201,6 +201,38 @@ def test_2025_52565_the_console_is_a_pty_of_the_container(lab):
         image.remove()
 
 
+def test_2025_52565_pts_exchanged_for_a_directory_of_links(lab):
+    """Where /dev is a shared volume, who has it too may exchange /dev/pts for a directory whose "0" leads to a file that is
+    not masked yet: whatever was seen there when the terminal was made, /dev/console is a pty."""
+    for amphora in commands(lab):
+        image = Image(lab, "swap")
+        with host_directory():
+            volume = image.path + "/dev"
+            for name in ("pts", "swap"):
+                os.makedirs(f"{volume}/{name}")
+            for n in range(4):
+                os.symlink("/proc/sys/kernel/core_pattern", f"{volume}/swap/{n}")
+
+            def change(spec):
+                writable(spec)
+                without(spec, "/dev", "/dev/shm", "/dev/mqueue")
+                at = next(i for i, m in enumerate(spec["mounts"]) if m["destination"] == "/dev/pts")
+                spec["mounts"].insert(at, {"destination": "/dev", "type": "bind", "source": volume, "options": ["bind"]})
+            image.spec("stat", "-L", "-c", "%F %t", "/dev/console", terminal=True, change=change)
+            made = done = 0
+            with racing(volume + "/pts", volume + "/swap"):
+                while done < ROUNDS or (made == 0 and done < 400):
+                    done += 1
+                    r = L.on_terminal([*amphora.front, "amphora", "--root", amphora.root, "run", "-b", image.path, image.id],
+                                      env=lab.env)
+                    if r.code != 0:
+                        continue  # it met the other directory, or the console's name
+                    made += 1
+                    equal(r.out.split("\r\n")[0], "character special file 88", f"{amphora}: the console")
+            check(made > 0, f"{amphora}: no container was made")
+        image.remove()
+
+
 def test_2025_31133_masks_are_the_hosts_null_device(lab):
     for amphora in commands(lab):
         for kind in KINDS:
