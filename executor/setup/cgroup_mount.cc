@@ -76,7 +76,8 @@ void plan_aliases(Builder& b, const std::string& directory, const std::string& b
 
 }  // namespace
 
-Result<void> plan_cgroup_mount(const PlanInput& in, const PlannedMount& planned, Builder& b) {
+Result<void> plan_cgroup_mount(const PlanInput& in, const PlannedMount& planned, bool on_bind,
+                               Builder& b) {
   const MountOptions& options = planned.options;
   const bool readonly = (options.ms_flags & MS_RDONLY) != 0;
   const bool own_namespace = in.spec.find_namespace(oci::NamespaceKind::kCgroup) != nullptr;
@@ -97,12 +98,15 @@ Result<void> plan_cgroup_mount(const PlanInput& in, const PlannedMount& planned,
   if (in.host.cgroup_mode == CgroupMode::kUnified) {
     // With the host's namespace /proc/self/cgroup has the host's paths, and all are found below the mount, as
     // runc has it (Docker's --cgroupns=host, privileged pods). A bind: a new mount would take nsdelegate and the
-    // like away from the host's (cgroups(7)). Who has no rights to the tree is shown its own part only.
+    // like away from the host's (cgroups(7)). Who has no rights to the tree is shown its own part only, and so
+    // is a container with a namespace where the host's /sys is bound: on a cgroup2 mount the kernel mounts no
+    // second one (EBUSY).
     const bool privileged = in.host.euid == 0 && !in.host.in_user_namespace;
-    if (own_namespace) {
+    if (own_namespace && !on_bind) {
       plan_mount(b, target, "cgroup2", options.data, options.ms_flags);
     } else {
-      plan_bind(in, b, in.host.unified_mount + (privileged ? "" : own("")), target, readonly);
+      const bool whole = privileged && !own_namespace;
+      plan_bind(in, b, in.host.unified_mount + (whole ? "" : own("")), target, readonly);
     }
     return {};
   }

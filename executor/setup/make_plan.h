@@ -101,7 +101,7 @@ int32_t plan_bind_source(const PlanInput& in, const MountTable& table, const Pla
 Result<void> plan_rootfs(const PlanInput& in, Builder& b);  // mounts.cc
 /// True: a descriptor of /dev stays in the child (init::kKeep), with nothing over it since.
 Result<bool> plan_mounts(const PlanInput& in, const MountTable& table, Builder& b);  // mounts.cc
-Result<void> plan_cgroup_mount(const PlanInput& in, const PlannedMount& planned,
+Result<void> plan_cgroup_mount(const PlanInput& in, const PlannedMount& planned, bool on_bind,
                                Builder& b);  // cgroup_mount.cc
 /// `dev_is_kept`: what plan_mounts answered.
 Result<void> plan_devices(const PlanInput& in, const MountTable& table, bool dev_is_kept,

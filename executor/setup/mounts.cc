@@ -384,7 +384,11 @@ Result<bool> plan_mounts(const PlanInput& in, const MountTable& table, Builder& 
     if (path::is_below("/dev", planned.target)) held.kept_dev = false;
     if (type == "cgroup" || type == "cgroup2") {
       held.entered = false;
-      TRY(plan_cgroup_mount(in, planned, b));
+      const bool on_bind = std::ranges::any_of(table.mounts, [&](const PlannedMount& other) {
+        return &other < &planned && other.options.bind &&
+               path::is_below(planned.target, other.target);
+      });
+      TRY(plan_cgroup_mount(in, planned, on_bind, b));
     } else if (planned.options.bind) {
       held.entered = false;
       TRY(plan_bind(in, table, planned, b));
