@@ -170,7 +170,7 @@ Result<void> V2Cgroup::add(pid_t pid) const {
     // The container made children with controllers: beside the first process found there.
     TRY_ASSIGN(const std::vector<pid_t> others, list_pids(location_.dir()));
     if (!others.empty()) {
-      TRY_ASSIGN(const std::string dir, directory_of(others.front()));
+      TRY_ASSIGN(const std::string dir, directory_of(others.front(), Where::kBelow));
       return write_pid(dir, "cgroup.procs", pid);
     }
   }
@@ -178,15 +178,16 @@ Result<void> V2Cgroup::add(pid_t pid) const {
       fmt::format("add process {} to cgroup {}", pid, location_.path)));
 }
 
-/// The directory of a process that is in this cgroup or below; elsewhere is an error.
-Result<std::string> V2Cgroup::directory_of(pid_t pid) const {
+/// The directory of a process; with kBelow one that is in neither this cgroup nor below is an error.
+Result<std::string> V2Cgroup::directory_of(pid_t pid, Where where) const {
   TRY_ASSIGN(const std::string lines, read_list("/proc/" + fmt::format_int(pid).str(), "cgroup"));
   const std::string own = "0::" + location_.path;
   std::string_view rest = lines;
   while (!rest.empty()) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-    if (line == own || line.starts_with(own + "/")) {
+    const bool anywhere = where == Where::kAnywhere && line.starts_with("0::/");
+    if (anywhere || line == own || line.starts_with(own + "/")) {
       return location_.mount + std::string(line.substr(3));
     }
   }
@@ -205,9 +206,13 @@ Result<SelfJoin> V2Cgroup::self_join(pid_t init, const SubGroups& below) const {
     return join;
   }
   if (init != 0) {
-    TRY_ASSIGN(const std::string given, read_value(location_.dir(), "cgroup.subtree_control"));
-    if (!trim(given).empty()) {
-      TRY_ASSIGN(const std::string dir, directory_of(init));
+    const auto given = read_value(location_.dir(), "cgroup.subtree_control");
+    const bool gone = !given && is_gone(given.error());
+    if (!given && !gone) return std::unexpected(given.error());
+    if (gone || !trim(*given).empty()) {
+      // Gone: init has moved elsewhere and somebody, systemd perhaps, removed what was empty then.
+      TRY_ASSIGN(const std::string dir,
+                 directory_of(init, gone ? Where::kAnywhere : Where::kBelow));
       TRY_ASSIGN(join.clone_into, open_file(dir, ".", O_RDONLY | O_DIRECTORY));
       return join;
     }

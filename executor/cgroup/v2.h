@@ -41,7 +41,8 @@ class V2Cgroup : public Cgroup {
   Result<void> delegate(uint32_t uid) override;
 
  private:
-  Result<std::string> directory_of(pid_t pid) const;
+  enum class Where : bool { kBelow, kAnywhere };
+  Result<std::string> directory_of(pid_t pid, Where where) const;
   Result<void> write_devices(const std::vector<oci::DeviceRule>& rules);
 
   Location location_;

@@ -73,6 +73,10 @@ class DirectSpawner final : public Spawner {
     init::Walk walk{};
     walk.status_fd = request.status_fd;
     const pid_t pid = sys::clone3(args);
+    if (pid < 0 && errno == EBUSY && request.cgroup_fd >= 0) {
+      // Its children have controllers, so it holds no process (cgroups(7), "no internal processes").
+      return fail_errno(EBUSY, "error adding pid of the new process to cgroups");
+    }
     if (pid < 0) return fail_errno(errno, "clone the container's init");
     if (pid == 0) {
       // SAFETY: from here on only the child's own code runs (init/), to its end.

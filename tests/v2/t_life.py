@@ -96,6 +96,22 @@ def test_the_hosts_tree_without_a_namespace(lab):
         contains(r.out, "Read-only file system", name)
 
 
+def test_exec_follows_an_init_whose_cgroup_has_gone(lab):
+    for name in ("runc", "amphora"):
+        cli = Cli(lab, name)
+        id = cli.running(*kind_args(NATIVE, "pause"))
+        group = groups.of(lab, id)
+        other = os.path.dirname(group.directory) + f"/{id}-other"
+        os.mkdir(other)
+        with open(other + "/cgroup.procs", "w", encoding="ascii") as f:
+            f.write(str(json.loads(cli("state", id).ok().out)["pid"]))
+        os.rmdir(group.directory)
+        r = cli("exec", id, "cat", "/proc/self/cgroup").ok()
+        contains(r.out, f"/{id}-other\n", name)
+        cli.end(id)
+        eventually(lambda: os.rmdir(other) is None, 5, "it is empty")  # noqa: B023
+
+
 def test_pause_holds_and_kill_reaches_the_frozen(lab):
     cli = Cli(lab)
     for kind in (NATIVE, WASM):
