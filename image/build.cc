@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -311,6 +312,14 @@ Result<std::string> build(const BuildRequest& request) {
   TRY_ASSIGN(draft.sources, read_sources(request));
   if (request.artifact && draft.sources.size() != 1) {
     return fail(Errc::kInvalid, "an artifact has one module or component, and only that");
+  }
+  std::set<std::string> names;
+  for (const Source& source : draft.sources) {
+    const bool has_title = source.binary != Binary::kOther && !is_tar_layer(source.media_type);
+    if (has_title && !names.insert(source.file_name).second) {
+      return fail(Errc::kInvalid, "two modules are called " + source.file_name +
+                                      ", which is what tells them apart in the image");
+    }
   }
   for (const std::string& text : request.platforms) {
     TRY_ASSIGN(Platform platform, parse_platform(text));

@@ -131,6 +131,24 @@ class Walk {
       bad(found.manifest.config.digest + ": " + std::to_string(found.config.diff_ids.size()) +
           " diff_ids for " + std::to_string(ordinary) + " ordinary layers");
     }
+    check_titles(found);
+  }
+
+  /// Of several wasm layers the title tells which one an entrypoint means, and is a library's name.
+  void check_titles(const Found& found) {
+    std::set<std::string> seen;
+    const auto wasm = std::ranges::count_if(
+        found.manifest.layers, [](const Descriptor& one) { return is_wasm_layer(one.media_type); });
+    if (wasm < 2) return;
+    for (const Descriptor& layer : found.manifest.layers) {
+      if (!is_wasm_layer(layer.media_type)) continue;
+      const auto title = layer.annotations.find(std::string(kTitle));
+      if (title == layer.annotations.end() || title->second.empty()) {
+        bad(layer.digest + ": one of several wasm layers, and without a title nobody can name it");
+      } else if (!seen.insert(title->second).second) {
+        bad(layer.digest + ": another wasm layer is titled \"" + title->second + "\", too");
+      }
+    }
   }
 
   Layout& layout_;

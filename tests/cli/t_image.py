@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 
+from tests.support import images
 from tests.support import lab as L
 from tests.support.command import Cli
 from tests.support.runner import Skip, check, contains, equal
@@ -156,6 +157,7 @@ def test_what_is_refused(lab):
             (["-m", MODULE, "-c", L.GUESTS], "--module and --components exclude each other"),
             (["-m", MODULE, "-a", "--env", "A=b"], "an artifact's config has no words for a container"),
             (["-m", MODULE, "-a", "-m", MODULE], "an artifact has one module"),
+            (["-m", MODULE, "-l", f"application/wasm={MODULE}"], "two modules are called demo.wasm"),
             (["-m", MODULE, "-p", "wasm"], 'platform "wasm" is not OS/ARCHITECTURE'),
             (["-l", MODULE], "is not MEDIATYPE=FILE"),
             (["-m", MODULE, "-f", "x:/../y"], 'a destination with ".."'),
@@ -228,6 +230,22 @@ def test_verify_unpacks_layers(lab):
             info.size = len(body)
             tar.addfile(info, io.BytesIO(body))
     contains(image(lab, "verify", path).err, "unpacked it is not the config's sha256:000")
+
+
+def test_verify_wants_titles_of_several_layers(lab):
+    """With them an entrypoint means one, and libraries have their names."""
+    with open(MODULE, "rb") as f:
+        module = f.read()
+    path = f"{L.LAB}/titles.tar"
+
+    def problems(*titles):
+        images.write_wasm(path, "amphora.test/titles:1", [("application/wasm", module + bytes([0, 2, 1, 97 + n]), title)
+                                                          for n, title in enumerate(titles)])
+        return image(lab, "verify", path)
+    problems("").ok()
+    problems("a.wasm", "b.wasm").ok()
+    contains(problems("a.wasm", "b.wasm", "a.wasm").err, 'another wasm layer is titled "a.wasm", too')
+    contains(problems("a.wasm", "").err, "without a title nobody can name it")
 
 
 def test_skopeo_takes_them(lab):
