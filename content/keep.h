@@ -18,7 +18,6 @@ class Keeper {
   void look_for_store();
   /// Of the layer at hand.
   void set_layer(image::Descriptor layer) { layer_ = std::move(layer); }
-  const image::Descriptor& layer() const { return layer_; }
   /// The artifact with this digest ("sha256:..."), if this namespace has it: the store's own file on a
   /// read-only mount, so that all who map it share its pages, else a copy in memory.
   Result<UniqueFd> find(const std::string& digest);

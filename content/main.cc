@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstddef>
 #include <exception>
 #include <expected>
@@ -50,28 +51,49 @@ std::vector<std::string> words_of(std::string_view text) {
   return out;
 }
 
-Result<Answer> open_module(Api& api, Keeper& keeper, const std::vector<std::string>& words) {
-  TRY_ASSIGN(const Layer layer,
-             find_layer(api, {words[1], words[2], words[3], words_of(words[4])}));
+/// What was found last.
+struct Chosen {
+  Layer layer;
+  Keeper keeper;
+};
+
+Result<Answer> open_module(Api& api, Chosen& chosen, const std::vector<std::string>& words) {
+  Layer& layer = chosen.layer;
+  TRY_ASSIGN(layer, find_layer(api, {words[1], words[2], words[3], words_of(words[4])}));
   if (!layer.why_none.empty()) return Answer{pack({wasm::kNothing, layer.why_none}), UniqueFd()};
   auto bytes = head_of(api, layer.descriptor);
   if (!bytes) return std::unexpected(std::move(bytes).error().context("image " + layer.image));
-  keeper.set_layer(layer.descriptor);
+  chosen.keeper.set_layer(layer.descriptor);
   const bool plain = image::packing_of(layer.descriptor.media_type) == image::Packing::kNone;
-  return Answer{pack({wasm::kAnswered, layer.descriptor.digest,
-                      plain ? wasm::kPlain : wasm::kPacked, layer.image}),
-                std::move(*bytes)};
+  std::string text = pack({wasm::kAnswered, layer.descriptor.digest,
+                           plain ? wasm::kPlain : wasm::kPacked, layer.image});
+  for (const image::Descriptor& other : layer.others) text += pack({name_of(other), other.digest});
+  return Answer{std::move(text), std::move(*bytes)};
+}
+
+/// The layer that was chosen, or the other one with that index.
+Result<UniqueFd> read_layer(Api& api, const Chosen& chosen, const std::vector<std::string>& words) {
+  if (words.size() == 1) return module_of(api, chosen.layer.descriptor);
+  size_t index = chosen.layer.others.size();
+  std::from_chars(words[1].data(), words[1].data() + words[1].size(), index);
+  if (index >= chosen.layer.others.size()) return fail(Errc::kInternal, "there is no such layer");
+  const image::Descriptor& other = chosen.layer.others[index];
+  auto module = module_of(api, other);
+  if (!module) return std::unexpected(std::move(module).error().context("layer " + name_of(other)));
+  return module;
 }
 
 Answer found(UniqueFd file) {
   return {pack({file ? wasm::kAnswered : wasm::kNothing}), std::move(file)};
 }
 
-Result<Answer> answer(Api& api, Keeper& keeper, const Received& request) {
+Result<Answer> answer(Api& api, Chosen& chosen, const Received& request) {
+  Keeper& keeper = chosen.keeper;
   const std::vector<std::string> words = wasm::unpack(request.data);
-  if (words.size() == 5 && words[0] == wasm::kOpen) return open_module(api, keeper, words);
-  if (words.size() == 1 && words[0] == wasm::kRead && !keeper.layer().digest.empty()) {
-    TRY_ASSIGN(UniqueFd module, module_of(api, keeper.layer()));
+  if (words.size() == 5 && words[0] == wasm::kOpen) return open_module(api, chosen, words);
+  const bool may_read = !chosen.layer.descriptor.digest.empty();
+  if ((words.size() == 1 || words.size() == 2) && words[0] == wasm::kRead && may_read) {
+    TRY_ASSIGN(UniqueFd module, read_layer(api, chosen, words));
     return found(std::move(module));
   }
   if (words.size() == 2 && words[0] == wasm::kFind) {
@@ -102,16 +124,16 @@ void drop_rights() {
 
 Result<void> serve(const std::string& address, const std::string& name_space) {
   auto api = Api::connect(address, name_space);
-  std::optional<Keeper> keeper;
+  std::optional<Chosen> chosen;
   if (api) {
-    keeper.emplace(*api);
-    keeper->look_for_store();
+    chosen.emplace(Layer{}, Keeper(*api));
+    chosen->keeper.look_for_store();
   }
   drop_rights();
   for (;;) {
     TRY_ASSIGN(const Received request, receive_with_fds(wasm::kContentSocketFd));
     if (request.data.empty()) return {};
-    Result<Answer> answered = api ? answer(*api, *keeper, request) : std::unexpected(api.error());
+    Result<Answer> answered = api ? answer(*api, *chosen, request) : std::unexpected(api.error());
     const Answer reply = answered ? std::move(*answered) : failed(answered.error());
     const int fd = reply.fd.get();
     TRY(send_with_fds(wasm::kContentSocketFd, reply.text, std::span(&fd, fd >= 0 ? 1 : 0)));

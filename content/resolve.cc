@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <expected>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,6 +26,7 @@ constexpr std::string_view kHostArchitecture = "arm64";
 #else
 constexpr std::string_view kHostArchitecture = "amd64";
 #endif
+constexpr size_t kMaxLayers = 65;   // one and the libraries that the compile process takes
 constexpr unsigned kMaxNested = 4;  // indices in indices
 
 /// What the container may be of: the host's platform first, as containerd has chosen it unless it was
@@ -76,6 +78,14 @@ std::string title_of(const Descriptor& layer) {
   return title == layer.annotations.end() ? "" : title->second;
 }
 
+/// Titles become words of a command line, fields of a message and parts of errors.
+bool is_good_title(std::string_view title) {
+  constexpr size_t kMaxTitle = 255;
+  return title.size() <= kMaxTitle && std::ranges::none_of(title, [](char c) {
+           return static_cast<unsigned char>(c) < 32 || c == 127;
+         });
+}
+
 /// "/x/app.wasm#run" is "app.wasm".
 std::string_view file_name(std::string_view entrypoint) {
   entrypoint = entrypoint.substr(0, entrypoint.find('#'));
@@ -85,15 +95,32 @@ std::string_view file_name(std::string_view entrypoint) {
 
 }  // namespace
 
-Result<Descriptor> choose_layer(const std::vector<Descriptor>& layers,
-                                std::string_view entrypoint) {
-  if (layers.size() == 1) return layers.front();
-  std::string names;
-  for (const Descriptor& layer : layers) {
-    const std::string title = title_of(layer);
-    if (!title.empty() && title == file_name(entrypoint)) return layer;
-    names += (names.empty() ? "" : ", ") + (title.empty() ? layer.digest : title);
+std::string name_of(const Descriptor& layer) {
+  std::string title = title_of(layer);
+  return title.empty() ? layer.digest : title;
+}
+
+Result<size_t> choose_layer(const std::vector<Descriptor>& layers, std::string_view entrypoint) {
+  if (layers.size() == 1) return size_t{0};
+  if (layers.size() > kMaxLayers) {
+    return fail(Errc::kInvalid, "it has " + std::to_string(layers.size()) +
+                                    " wasm layers; at most " + std::to_string(kMaxLayers) +
+                                    " can be told apart");
   }
+  std::string names;
+  std::optional<size_t> chosen;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const std::string title = title_of(layers[i]);
+    if (!is_good_title(title)) {
+      return fail(Errc::kInvalid, "the wasm layer " + layers[i].digest +
+                                      " has a title that is no file name (255 printable bytes)");
+    }
+    names += (names.empty() ? "" : ", ") + name_of(layers[i]);
+    if (title.empty() || title != file_name(entrypoint)) continue;
+    if (chosen) return fail(Errc::kInvalid, "two of its wasm layers are titled \"" + title + "\"");
+    chosen = i;
+  }
+  if (chosen) return *chosen;
   return fail(Errc::kInvalid, "it has " + std::to_string(layers.size()) + " wasm layers (" + names +
                                   "), and none of them is titled \"" +
                                   std::string(file_name(entrypoint)) + "\"");
@@ -124,7 +151,9 @@ Result<Layer> find_layer(Api& api, const Wanted& wanted) {
   }
   auto chosen = choose_layer(*layers, wanted.entrypoint);
   if (!chosen) return failed(std::move(chosen).error());
-  out.descriptor = std::move(*chosen);
+  out.descriptor = std::move((*layers)[*chosen]);
+  layers->erase(layers->begin() + static_cast<std::ptrdiff_t>(*chosen));
+  out.others = std::move(*layers);
   return out;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a container or an image's name to the one layer that its entrypoint means. The rules are in
-// docs/images.md.
+// From a container or an image's name to the one layer that its entrypoint means, and the others that may
+// be linked to it. The rules are in docs/images.md.
 #pragma once
 
 #include <string>
@@ -21,13 +21,17 @@ struct Wanted {
 struct Layer {
   std::string image;  ///< its name
   image::Descriptor descriptor;
-  std::string why_none;  ///< not empty: there is no such layer, and this is why
+  std::vector<image::Descriptor> others;  ///< wasm layers, as the manifest has them
+  std::string why_none;                   ///< not empty: there is no such layer, and this is why
 };
 
 Result<Layer> find_layer(Api& api, const Wanted& wanted);
 
-/// Which of the wasm layers the entrypoint means; exposed for tests.
-Result<image::Descriptor> choose_layer(const std::vector<image::Descriptor>& layers,
-                                       std::string_view entrypoint);
+/// What a layer is called: its title, else its digest.
+std::string name_of(const image::Descriptor& layer);
+
+/// Which of the wasm layers the entrypoint means, as an index; exposed for tests.
+Result<size_t> choose_layer(const std::vector<image::Descriptor>& layers,
+                            std::string_view entrypoint);
 
 }  // namespace amphora::content

@@ -21,6 +21,7 @@
 #include <fmt/format.h>
 
 #include "detect/entrypoint.h"
+#include "detect/libraries.h"
 #include "detect/magic.h"
 #include "detect/verdict.h"
 #include "detect/view.h"
@@ -285,6 +286,9 @@ Result<Verdict> detect(const oci::Spec& spec, const oci::Process& process, int r
     return verdict;
   }
   if (!wasm_allowed && chosen->kind != Kind::kNative) forbid(*chosen);
+  if (chosen->kind != Kind::kNative) {
+    TRY_ASSIGN(chosen->libraries, find_libraries(view, spec, process));
+  }
   return std::move(*chosen);
 }
 

@@ -20,6 +20,8 @@ namespace amphora::detect {
 inline constexpr std::string_view kWasmAnnotation = "amphora.dev/wasm";
 /// Name of the engine that runs a wasm guest; without effect on detection.
 inline constexpr std::string_view kEngineAnnotation = "amphora.dev/engine";
+/// Files of the container that the entrypoint may import from: absolute paths, commas between.
+inline constexpr std::string_view kLinkAnnotation = "amphora.dev/engine.link";
 /// Answers, in the state of a container: the verdict's kind and reason.
 inline constexpr std::string_view kKindAnnotation = "amphora.dev/kind";
 inline constexpr std::string_view kReasonAnnotation = "amphora.dev/reason";
@@ -35,7 +37,8 @@ inline constexpr size_t kMaxWatBytes = size_t{16} << 20;
 /// a directory). Looked up as the container will see it: through the spec's mounts (not yet made
 /// when `mounts_made` is false), the container's PATH, cwd and user. `bundle_fd` is the base of
 /// relative bind sources; the default takes the working directory for it. A missing entrypoint is
-/// not decided here: native, with why_not set; init's exec tells.
+/// not decided here: native, with why_not set; init's exec tells. A wasm verdict has the libraries that
+/// the annotation kLinkAnnotation names; one that is not there is an error.
 Result<Verdict> detect(const oci::Spec& spec, const oci::Process& process, int rootfs_fd,
                        const WatCheck& wat_check, bool mounts_made = false,
                        int bundle_fd = AT_FDCWD);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
@@ -26,12 +27,21 @@ class ArtifactStore {
   virtual std::string module_digest() const = 0;
   /// The module, which has that digest: a regular file that nobody changes any more.
   virtual Result<UniqueFd> read_module() = 0;
+  /// The verdict's library with this index, checked like the module.
+  virtual Result<UniqueFd> read_library(size_t index) = 0;
   /// Letters and digits that tell stores apart.
   virtual std::string name() const = 0;
   /// The artifact with this SHA-256 digest (64 digits), opened read-only; -1: not there.
   virtual UniqueFd find(const std::string& digest) = 0;
   virtual Result<UniqueFd> keep(const std::string& key, const std::string& digest,
                                 int artifact) = 0;
+};
+
+/// A module or component beside the entrypoint's, for an entrypoint that imports from it (docs/images.md).
+struct Library {
+  std::string name;    ///< of the file, or the layer's title: "math.wasm"
+  std::string digest;  ///< of a layer as it is stored; empty: `file` is asked
+  UniqueFd file;       ///< regular, opened read-only; -1: artifacts->read_library()
 };
 
 struct Verdict {
@@ -46,6 +56,7 @@ struct Verdict {
       module;  ///< wasm kinds: the file, regular, opened read-only; -1: artifacts->read_module()
   /// Of a module that is a layer of the image; else null.
   std::shared_ptr<ArtifactStore> artifacts = nullptr;
+  std::vector<Library> libraries = {};
 };
 
 }  // namespace amphora::detect

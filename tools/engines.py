@@ -17,7 +17,7 @@ HEADER = os.path.join(os.path.dirname(PAGE), "..", "wasm", "include", "amphora",
 ORDER = ["wasmtime", "wamr"]  # others follow by name
 ROWS = [("modules, WASI preview 1", "MODULES"), ("components, WASI 0.2", "COMPONENTS"), ("text (wat)", "WAT"),
         ("wasi:http/incoming-handler", "HTTP"), ("wasi-threads", "THREADS"), ("sockets", "SOCKETS"),
-        ("neural networks", "NN")]
+        ("neural networks", "NN"), ("libraries (images.md)", "LINK")]
 
 
 class Error(ctypes.Structure):

@@ -65,7 +65,6 @@ constexpr int64_t kStale = 3600 * kSecond;
 /// A record whose bytes went with their image stays this long.
 constexpr int64_t kForgotten = int64_t{30} * 24 * 3600 * kSecond;
 constexpr size_t kMaxNote = 4096;
-
 constexpr uint32_t kRecordVersion = 2;
 
 int64_t nanoseconds(const struct timespec& time) { return time.tv_sec * kSecond + time.tv_nsec; }
@@ -430,14 +429,16 @@ void Cache::shrink(const std::string& keep) {
     const std::string name = entry->d_name;
     struct stat file{};
     if (::fstatat(dir_.get(), name.c_str(), &file, AT_SYMLINK_NOFOLLOW) != 0) continue;
-    const bool passing =
-        name.starts_with("tmp.") || name.ends_with(".fail") || name.starts_with("threads-");
+    const bool passing = name.starts_with("tmp.") || name.ends_with(".fail") ||
+                         name.starts_with("threads-") || name.starts_with("imports-");
     if (passing && nanoseconds(file.st_ctim) + kStale < present) {
       ::unlinkat(dir_.get(), name.c_str(), 0);
     }
-    const bool elsewhere = name.ends_with(".rec") && name.find('-') != std::string::npos;
-    if (elsewhere && nanoseconds(file.st_mtim) + kForgotten < present) {
-      ::unlinkat(dir_.get(), name.c_str(), 0);
+    if (name.ends_with(".rec") && nanoseconds(file.st_mtim) + kForgotten < present) {
+      // Without an artifact beside it: of one in another store, or of none.
+      const std::string artifact = name.substr(0, name.size() - 4) + ".art";
+      if (::faccessat(dir_.get(), artifact.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+        ::unlinkat(dir_.get(), name.c_str(), 0);
     }
     if (!name.ends_with(".art")) continue;
     Kept found{name.substr(0, name.size() - 4), 0, static_cast<uint64_t>(file.st_size)};

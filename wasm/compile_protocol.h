@@ -9,10 +9,13 @@ namespace amphora::wasm {
 
 /// Descriptors of the compile process. Standard error is a pipe for one line of text.
 enum CompileFd : int {
-  kModuleFd = 3,  ///< the guest's bytes, immutable
-  kOutputFd = 4,  ///< pipe: the artifact, or an Identity
-  kGoFd = 5,      ///< pipe: one byte when the process has been placed in its cgroup
+  kModuleFd = 3,   ///< the guest's bytes, immutable
+  kOutputFd = 4,   ///< pipe: the artifact, or an Identity
+  kGoFd = 5,       ///< pipe: one byte when the process has been placed in its cgroup
+  kLibraryFd = 6,  ///< the first of as many as there are words "--library NAME", immutable
 };
+/// Libraries that may be linked to one guest; detect/ and content/ look at no more.
+inline constexpr unsigned kMaxLibraries = 64;
 /// Exit codes beside AMPHORA_OK and AMPHORA_ERR_* of engine.h.
 enum CompileExit : int {
   kCompileBroken = 125,  ///< our own failure: no compiler, cannot be limited

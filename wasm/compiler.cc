@@ -59,6 +59,7 @@ void from_environment(const char* name, uint64_t* value) {
 struct Job {
   std::vector<std::string> args;
   int module = -1;
+  std::vector<int> libraries = {};
   const cgroup::Cgroup* cgroup = nullptr;
   int timeout_seconds = 0;
 };
@@ -147,7 +148,8 @@ Result<Ended> run(HostProgram& program, const Job& job) {
   ended.output.reset(sys::memfd_create("artifact", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!ended.output) return fail_errno(errno, "make a memfd for the artifact");
   const uint64_t kills_before = oom_kills(job.cgroup);
-  const int fds[] = {job.module, output.write.get(), go.read.get()};
+  std::vector<int> fds{job.module, output.write.get(), go.read.get()};
+  fds.insert(fds.end(), job.libraries.begin(), job.libraries.end());
   Result<Process> process = [&] {
     const std::lock_guard lock(program.children().mutex());
     return program.start_locked(job.args, fds, error.write.get());
@@ -192,6 +194,7 @@ Errc class_of(int code) {
     case AMPHORA_ERR_INVALID:
     case AMPHORA_ERR_NOT_FOUND:
     case AMPHORA_ERR_OPTION:
+    case AMPHORA_ERR_IMPORTS:
       return Errc::kInvalid;
     case AMPHORA_ERR_UNSUPPORTED:
     case AMPHORA_ERR_THREADS:
@@ -251,6 +254,14 @@ EngineResult<UniqueFd> Compiler::compile(const CompileRequest& request) {
   Job job;
   job.args = arguments(nullptr, program_, request.engine, request.options);
   job.module = request.module;
+  if (!request.libraries.empty()) {
+    const size_t slash = request.name.find_last_of('/');
+    job.args.insert(job.args.end(), {"--name", request.name.substr(slash + 1)});
+  }
+  for (const CompileLibrary& library : request.libraries) {
+    job.args.insert(job.args.end(), {"--library", library.name});
+    job.libraries.push_back(library.module);
+  }
   job.cgroup = beside ? nullptr : request.cgroup;
   job.timeout_seconds = limits_.timeout_seconds;
   // In a cgroup with a limit that one holds; elsewhere an rlimit stands in.
@@ -273,7 +284,7 @@ EngineResult<UniqueFd> Compiler::compile(const CompileRequest& request) {
     }
     return std::move(ended.output);
   }
-  const std::string doing = "compiling " + request.name;
+  const std::string doing = (request.libraries.empty() ? "compiling " : "linking ") + request.name;
   if (memory != 0 && denied_memory(ended)) {
     return fail(Errc::kSystem, doing + " needs more memory than " +
                                    (beside ? "the compile floor of " + std::to_string(memory) +

@@ -35,11 +35,19 @@ struct CompileLimits {
   static CompileLimits from_environment();
 };
 
+/// One that may be linked to a guest.
+struct CompileLibrary {
+  std::string name;
+  int module = -1;  ///< immutable
+};
+
 struct CompileRequest {
   std::string engine;
   std::vector<std::string> options;  ///< key, value, ...
   int module = -1;                   ///< immutable (a sealed memfd)
   std::string name;                  ///< of the module, for messages
+  /// Not empty: the engine is to link them, with AMPHORA_CAP_LINK.
+  std::vector<CompileLibrary> libraries;
   const cgroup::Cgroup* cgroup = nullptr;
   std::optional<uint64_t> memory_limit;  ///< the container's
   bool little_cpu = false;               ///< the container has less than half a CPU

@@ -92,11 +92,14 @@ Result<ContentSession::Found> ContentSession::open(const ImageQuery& query) {
       ask(pack({kOpen, query.container, query.image, query.entrypoint, query.layer_types}), -1));
   auto words = unpack(answer.data);
   Found found;
-  if (words[0] == kAnswered && words.size() == 4 && answer.fds.size() == 1) {
+  if (words[0] == kAnswered && words.size() >= 4 && answer.fds.size() == 1) {
     found.head = std::move(answer.fds[0]);
     found.digest = std::move(words[1]);
     if (words[2] == kPlain) module_digest_ = found.digest.substr(found.digest.find(':') + 1);
     found.image = std::move(words[3]);
+    for (size_t i = 4; i + 1 < words.size(); i += 2) {
+      found.libraries.push_back({std::move(words[i]), std::move(words[i + 1]), UniqueFd()});
+    }
   } else {
     found.why_none = words.size() > 1 ? std::move(words[1]) : "nothing is known of its image";
   }
@@ -107,6 +110,12 @@ Result<UniqueFd> ContentSession::read_module() {
   TRY_ASSIGN(Received answer, ask(pack({kRead}), -1));
   if (answer.fds.size() == 1) return std::move(answer.fds[0]);
   return fail(Errc::kInternal, "amphora-content sent no module");
+}
+
+Result<UniqueFd> ContentSession::read_library(size_t index) {
+  TRY_ASSIGN(Received answer, ask(pack({kRead, std::to_string(index)}), -1));
+  if (answer.fds.size() == 1) return std::move(answer.fds[0]);
+  return fail(Errc::kInternal, "amphora-content sent no library");
 }
 
 UniqueFd ContentSession::find(const std::string& digest) {

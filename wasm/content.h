@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "detect/detect.h"
 #include "executor/base/error.h"
@@ -47,13 +48,15 @@ class ContentSession : public detect::ArtifactStore,
   struct Found {
     UniqueFd head;  ///< a sealed memfd with the module, or its first bytes; -1: there is none
     std::string why_none;
-    std::string digest, image;  ///< of the layer; name of the image
+    std::string digest, image;               ///< of the layer; name of the image
+    std::vector<detect::Library> libraries;  ///< the image's other wasm layers
   };
   Result<Found> open(const ImageQuery& query);
 
   std::string name() const override { return name_; }
   std::string module_digest() const override { return module_digest_; }
   Result<UniqueFd> read_module() override;
+  Result<UniqueFd> read_library(size_t index) override;
   UniqueFd find(const std::string& digest) override;
   Result<UniqueFd> keep(const std::string& key, const std::string& digest, int artifact) override;
 

@@ -14,9 +14,9 @@ inline constexpr int kContentSocketFd = 3;
 
 /// Requests: the verb, then its fields. Answers begin with kAnswered, kNothing or kFailed.
 ///   open CONTAINER IMAGE ENTRYPOINT TYPES    one of the two names may be empty; TYPES: an engine's own
-///     kAnswered DIGEST kPlain|kPacked IMAGE + the module's first bytes, or all of them; kNothing WHY
-///     kPlain: the layer is the module as it is
-///   read                               all of it, compared with its digest
+///     kAnswered DIGEST kPlain|kPacked IMAGE {TITLE DIGEST}... + the module's first bytes, or all of them;
+///     kNothing WHY. kPlain: the layer is the module as it is. Behind it the image's other wasm layers
+///   read [INDEX]                       all of it, or of another layer, compared with its digest
 ///     kAnswered + the module
 ///   find DIGEST                        of an artifact, 64 hexadecimal digits
 ///     kAnswered + the file; kNothing

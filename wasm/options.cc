@@ -80,6 +80,8 @@ Result<void> take_option(const std::string& key, const std::string& value, Guest
       return std::unexpected(bad(key, value, "a number of bytes (K, M, G may follow)"));
     }
     out->memory_max = *size;
+  } else if (key == detect::kLinkAnnotation) {
+    // detect has found the files, where the entrypoint is one.
   } else {
     out->engine_options.push_back(name);
     out->engine_options.push_back(value);

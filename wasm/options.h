@@ -38,7 +38,9 @@ inline constexpr std::string_view kOptionPrefix = "amphora.dev/engine.";
 /// Those that are the same for all engines, for the error about an unknown one.
 inline constexpr std::string_view kHostOptions =
     "cache (on, off), http-backlog (a number), http-listen (ADDRESS:PORT), "
-    "kernel-files (on, off), memory-max (bytes), preopen (PATH[=NAME][:ro], ... or none)";
+    "kernel-files (on, off), link (PATH, ...), memory-max (bytes), preopen (PATH[=NAME][:ro], ... "
+    "or "
+    "none)";
 
 Result<GuestOptions> read_options(const std::map<std::string, std::string>& annotations);
 

@@ -24,6 +24,7 @@
 #include "executor/setup/exec_plan.h"
 #include "wasm/handover.h"
 #include "wasm/identity.h"
+#include "wasm/libraries.h"
 #include "wasm/module.h"
 #include "wasm/sha256.h"
 
@@ -50,16 +51,6 @@ std::optional<uint64_t> memory_limit(const oci::Spec& spec) {
   return static_cast<uint64_t>(*memory->limit);
 }
 
-/// All that an artifact depends on. The engine's cache_key covers its flags, options and the CPU.
-std::string key_of(const Identity& identity, const wasm::Digest& module) {
-  wasm::Sha256 hash;
-  hash.update(module.data(), module.size());
-  hash.update(identity.engine, sizeof identity.engine);
-  hash.update(identity.version, sizeof identity.version);
-  hash.update(&identity.cache_key, sizeof identity.cache_key);
-  return wasm::to_hex(hash.finish());
-}
-
 /// A module that is read when it is wanted: not for a start that finds what was compiled from it.
 class Module {
  public:
@@ -84,22 +75,16 @@ class Module {
   UniqueFd read_;
 };
 
-wasm::CompileRequest request_of(const ExecContext& context, const wasm::GuestOptions& options,
-                                const Identity& identity, const detect::Verdict& verdict,
-                                int module) {
-  wasm::CompileRequest request;
-  request.engine = identity.engine;
-  request.options = options.engine_options;
-  request.module = module;
-  request.name = verdict.path;
-  request.cgroup = context.cgroup;
-  request.memory_limit = memory_limit(context.spec);
-  request.little_cpu = has_little_cpu(context.spec);
-  request.always_inside = options.always_inside;
-  return request;
-}
-
+/// Notes of the cache beside a key: what compile said of the module in place of code.
 std::string threads_note(const std::string& key) { return "threads-" + key.substr(0, 32); }
+std::string imports_note(const std::string& key) { return "imports-" + key.substr(0, 32); }
+
+/// Without the path that is the module's in this container, and another's in others.
+std::string engines_words(const Error& error, const detect::Verdict& verdict) {
+  const std::string ours = "compiling " + verdict.path + ": ";
+  const std::string& text = error.what();
+  return text.starts_with(ours) ? text.substr(ours.size()) : text;
+}
 
 /// For whoever looks into the cache; paths of different images may be alike.
 std::string label_of(const Identity& identity, const wasm::GuestOptions& options,
@@ -162,6 +147,7 @@ Result<detect::Verdict> WasmExecutor::from_image(const wasm::Containerd& contain
                            "layer " + found.digest + " of image " + found.image, wat_check()));
   // Perhaps no more than the first bytes: whoever wants the module reads it then.
   verdict.module.reset();
+  verdict.libraries = std::move(found.libraries);
   verdict.artifacts = std::move(session);
   return verdict;
 }
@@ -213,43 +199,91 @@ Result<Identity> WasmExecutor::identity(const std::string& engine,
   return identity;
 }
 
-Result<WasmExecutor::Artifact> WasmExecutor::artifact(const ExecContext& context,
-                                                      const wasm::GuestOptions& options,
-                                                      const Identity& identity,
-                                                      const detect::Verdict& verdict) {
+WasmExecutor::Artifact WasmExecutor::noted(const std::string& key) {
+  return {UniqueFd(), cache().note(threads_note(key)), cache().note(imports_note(key))};
+}
+
+Result<WasmExecutor::Artifact> WasmExecutor::artifact(const Order& order) {
+  const auto& [context, options, identity, verdict] = order;
+  const auto is_said = [](const Artifact& said) {
+    return !said.wants_threads.empty() || !said.wants_libraries.empty();
+  };
   Module module(verdict);
   if (options.use_cache) {
     TRY_ASSIGN(const wasm::Digest digest, module.digest());
-    const std::string key = key_of(identity, digest);
+    const std::string key = wasm::key_of(identity, digest);
     if (UniqueFd found = cache().find(key, verdict.artifacts.get())) {
-      return Artifact{std::move(found), {}};
+      return Artifact{std::move(found), {}, {}};
     }
     // Asked before, so that such a module does not start a compiler each time that will not take it.
-    if (std::string refused = cache().note(threads_note(key)); !refused.empty()) {
-      return Artifact{{}, std::move(refused)};
-    }
+    if (Artifact said = noted(key); is_said(said)) return said;
   }
   TRY_ASSIGN(const int bytes, module.fd());
   TRY_ASSIGN(const wasm::FrozenModule frozen, wasm::freeze_module(bytes));
-  const std::string key = options.use_cache ? key_of(identity, frozen.digest) : "";
-  std::string wants_threads;
+  const std::string key = options.use_cache ? wasm::key_of(identity, frozen.digest) : "";
+  Artifact said;
   const auto compile = [&]() -> Result<UniqueFd> {
-    auto made = compiler_.compile(request_of(context, options, identity, verdict, frozen.fd.get()));
+    auto made = compiler_.compile(request_of(order, frozen.fd.get()));
     if (made) return std::move(*made);
-    if (made.error().result() == AMPHORA_ERR_THREADS) {
-      wants_threads = made.error().what();
-      // Now, for whoever waits for the same module.
-      if (options.use_cache) cache().set_note(threads_note(key), wants_threads);
+    const int result = made.error().result();
+    if (result == AMPHORA_ERR_THREADS) said.wants_threads = made.error().what();
+    if (result == AMPHORA_ERR_IMPORTS) said.wants_libraries = engines_words(made.error(), verdict);
+    // Now, for whoever waits for the same module.
+    if (options.use_cache && result == AMPHORA_ERR_THREADS) {
+      cache().set_note(threads_note(key), said.wants_threads);
+    } else if (options.use_cache && result == AMPHORA_ERR_IMPORTS) {
+      cache().set_note(imports_note(key), said.wants_libraries);
     }
     return std::unexpected(std::move(made).error());
   };
   auto made = !options.use_cache ? compile()
                                  : cache().get(key, compile, label_of(identity, options, verdict),
                                                verdict.artifacts.get());
-  if (made) return Artifact{std::move(*made), {}};
-  if (wants_threads.empty() && options.use_cache) wants_threads = cache().note(threads_note(key));
-  if (!wants_threads.empty()) return Artifact{{}, std::move(wants_threads)};
+  if (made) return Artifact{std::move(*made), {}, {}};
+  if (!is_said(said) && options.use_cache) said = noted(key);
+  if (is_said(said)) return said;
   return std::unexpected(std::move(made).error());
+}
+
+/// `wanted`: what compile has said of the module alone.
+Result<UniqueFd> WasmExecutor::linked(const Order& order, const std::string& wanted) {
+  const auto& [context, options, identity, verdict] = order;
+  if (verdict.libraries.empty()) return fail(Errc::kInvalid, verdict.path + ": " + wanted);
+  if ((identity.capabilities & AMPHORA_CAP_LINK) == 0) {
+    return fail(Errc::kUnsupported, verdict.path + ": " + wanted + "; engine " + identity.engine +
+                                        " " + identity.version + " links no libraries, engine " +
+                                        std::string(kDefaultEngine) + " does");
+  }
+  Module module(verdict);
+  TRY_ASSIGN(wasm::Libraries libraries, wasm::Libraries::of(verdict));
+  if (options.use_cache) {
+    TRY_ASSIGN(const wasm::Digest digest, module.digest());
+    if (UniqueFd found = cache().find(libraries.key(identity, digest), verdict.artifacts.get())) {
+      return found;
+    }
+  }
+  TRY_ASSIGN(const int bytes, module.fd());
+  TRY_ASSIGN(const wasm::FrozenModule frozen, wasm::freeze_module(bytes));
+  TRY(libraries.read());
+  wasm::CompileRequest request = request_of(order, frozen.fd.get());
+  request.libraries = libraries.requests();
+  const auto link = [&]() -> Result<UniqueFd> { return compiler_.compile(request); };
+  if (!options.use_cache) return link();
+  return cache().get(libraries.key(identity, frozen.digest), link,
+                     label_of(identity, options, verdict) + " linked", verdict.artifacts.get());
+}
+
+wasm::CompileRequest WasmExecutor::request_of(const Order& order, int module) {
+  wasm::CompileRequest request;
+  request.engine = order.identity.engine;
+  request.options = order.options.engine_options;
+  request.module = module;
+  request.name = order.verdict.path;
+  request.cgroup = order.context.cgroup;
+  request.memory_limit = memory_limit(order.context.spec);
+  request.little_cpu = has_little_cpu(order.context.spec);
+  request.always_inside = order.options.always_inside;
+  return request;
 }
 
 bool WasmExecutor::is_installed(const std::string& engine) {
@@ -263,7 +297,11 @@ Result<WasmExecutor::Ready> WasmExecutor::prepare_on(const std::string& engine,
   zygote(engine).begin();
   TRY_ASSIGN(const Identity identity, this->identity(engine, options));
   TRY(check_kind(identity, verdict));
-  TRY_ASSIGN(Artifact artifact, this->artifact(context, options, identity, verdict));
+  const Order order{context, options, identity, verdict};
+  TRY_ASSIGN(Artifact artifact, this->artifact(order));
+  if (!artifact.wants_libraries.empty()) {
+    TRY_ASSIGN(artifact.code, linked(order, artifact.wants_libraries));
+  }
   return Ready{engine, std::move(artifact)};
 }
 

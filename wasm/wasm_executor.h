@@ -52,10 +52,17 @@ class WasmExecutor : public Executor {
 
  private:
   /// What there is for a module: its code, or the line that says why the engine has none for a module that
-  /// wants wasi-threads (AMPHORA_ERR_THREADS).
+  /// wants wasi-threads (AMPHORA_ERR_THREADS) or libraries (AMPHORA_ERR_IMPORTS).
   struct Artifact {
     UniqueFd code;
-    std::string wants_threads;
+    std::string wants_threads, wants_libraries;
+  };
+  /// Who wants an artifact of what.
+  struct Order {
+    const ExecContext& context;
+    const wasm::GuestOptions& options;
+    const wasm::Identity& identity;
+    const detect::Verdict& verdict;
   };
   struct Ready {
     std::string engine;
@@ -67,8 +74,11 @@ class WasmExecutor : public Executor {
                         const detect::Verdict& verdict);
   Result<Ready> prepare_on(const std::string& engine, const ExecContext& context,
                            const wasm::GuestOptions& options, const detect::Verdict& verdict);
-  Result<Artifact> artifact(const ExecContext& context, const wasm::GuestOptions& options,
-                            const wasm::Identity& identity, const detect::Verdict& verdict);
+  static wasm::CompileRequest request_of(const Order& order, int module);
+  Result<Artifact> artifact(const Order& order);
+  Result<UniqueFd> linked(const Order& order, const std::string& wanted);
+  /// What an earlier compile has said of the module instead of making code; empty members: nothing.
+  Artifact noted(const std::string& key);
   bool is_installed(const std::string& engine);
   /// The least of what the guest is allowed; 0: no limit of its own.
   static uint64_t memory_of(const ExecContext& context, const wasm::GuestOptions& options);

@@ -38,6 +38,7 @@ struct CacheOptions {
   std::vector<std::string> guest;
   std::string image;
   std::string address, name_space;
+  std::vector<std::string> link;
 };
 constexpr Option kOptions[] = {
     option<&CacheOptions::json>("json", 0, "print JSON (ls)"),
@@ -47,6 +48,8 @@ constexpr Option kOptions[] = {
                                  "KEY=VALUE, as the annotation amphora.dev/engine.KEY (warm)"),
     option<&CacheOptions::image>("image", 0,
                                  "an image in containerd whose wasm layer is compiled (warm)"),
+    option<&CacheOptions::link>("link", 0,
+                                "a file that the modules may import from (warm); may be repeated"),
     option<&CacheOptions::address>("address", 'a', "containerd's socket (warm --image)",
                                    "$CONTAINERD_ADDRESS or /run/containerd/containerd.sock"),
     option<&CacheOptions::name_space>("namespace", 'n', "containerd's namespace (warm --image)",
@@ -197,7 +200,12 @@ Result<int> warm(WasmExecutor& wasm, const CacheOptions& options, Arguments file
   if (!options.image.empty()) return warm_image(wasm, options, guest, files);
   if (files.empty()) return fail(Errc::kInvalid, "cache warm wants files with modules");
   for (const char* const file : files) {
-    TRY_ASSIGN(const detect::Verdict verdict, read_module(file));
+    TRY_ASSIGN(detect::Verdict verdict, read_module(file));
+    for (const std::string& path : options.link) {
+      TRY_ASSIGN(UniqueFd library, open_at(AT_FDCWD, path, O_RDONLY | O_NONBLOCK));
+      verdict.libraries.push_back(
+          {path.substr(path.find_last_of('/') + 1), {}, std::move(library)});
+    }
     TRY(wasm.warm(guest, verdict));
   }
   return 0;

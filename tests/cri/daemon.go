@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"syscall"
@@ -211,7 +212,7 @@ func runtimeReady(s *rt.StatusResponse) bool {
 // pull takes all images from the registry, as kubelet does before it creates a container.
 func (env *environment) pull(ctx context.Context) error {
 	for name := range env.registry.manifests {
-		if env.major < 2 && (name == "layered:1" || name == "artifact:1") {
+		if env.major == 1 && env.minor < 7 && slices.Contains(wasmLayers, name) {
 			continue // not to be unpacked there
 		}
 		spec := &rt.ImageSpec{Image: env.registry.address + "/" + name}

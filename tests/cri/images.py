@@ -33,6 +33,13 @@ def main():
     layer_type = "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm"
     images.write_wasm(f"{out}/layered.tar", "layered:1", [(layer_type, module, "app.wasm")], env=["FROM_IMAGE=yes"])
     images.write_wasm(f"{out}/artifact.tar", "artifact:1", [("application/wasm", module, "app.wasm")], artifact=True)
+    images.write_wasm(f"{out}/packed.tar", "packed:1", [("application/wasm+gzip", module, "app.wasm")])
+    images.write_wasm(f"{out}/index.tar", "index:1", [("application/wasm", module, "app.wasm")], platforms=["wasi/wasm", "linux/amd64"])
+    images.write_wasm(f"{out}/linked.tar", "linked:1", [("application/wasm", read(f"{guests}/{name}"), name) for name in (
+        "linked.wasm", "math.wasm", "square.wat")], entrypoint=["/linked.wasm"])
+    if os.path.exists(f"{guests}/wordsapp.wasm"):
+        images.write_wasm(f"{out}/composed.tar", "composed:1", [(layer_type, read(f"{guests}/{name}"), name) for name in (
+            "wordsapp.wasm", "words.wasm", "letters.wat")], entrypoint=["/wordsapp.wasm"])
     layer = images.Layer().base()
     layer.file("pause", read(f"{programs}/pause"))
     write("pause", layer, entrypoint=["/pause"])

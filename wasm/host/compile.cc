@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -64,38 +65,70 @@ int identify(const amphora_engine& engine, const amphora_config& config) noexcep
              : say(kCompileBroken, "cannot write the engine's identity");
 }
 
+/// All of a file that nobody can change.
+bool map(int fd, amphora_bytes* out) noexcept {
+  struct stat file{};
+  if (::fstat(fd, &file) != 0) return false;
+  *out = {reinterpret_cast<const uint8_t*>(""), static_cast<size_t>(file.st_size)};
+  if (out->size == 0) return true;
+  const void* bytes = ::mmap(nullptr, out->size, PROT_READ, MAP_PRIVATE, fd, 0);
+  out->data = static_cast<const uint8_t*>(bytes);
+  return bytes != MAP_FAILED;
+}
+
+int link(const amphora_engine& engine, const CompileOptions& options, const amphora_part& main,
+         const amphora_config& config, amphora_error* error) noexcept {
+  amphora_part parts[kMaxLibraries];
+  const size_t count = options.libraries.size();
+  for (size_t i = 0; i < count; ++i) {
+    parts[i].name = options.libraries[i];
+    if (!map(kLibraryFd + static_cast<int>(i), &parts[i].bytes)) {
+      std::snprintf(error->text, error->capacity, "cannot map the library %s", parts[i].name);
+      return AMPHORA_ERR_SYSTEM;
+    }
+  }
+  return engine.link(&main, parts, count, kOutputFd, &config, error);
+}
+
 int work(const amphora_engine& engine, const CompileOptions& options,
          const amphora_config& config) noexcept {
   char text[512] = "failed";
-  struct stat file{};
-  if (::fstat(kModuleFd, &file) != 0) return say(kCompileBroken, "cannot stat the module");
-  const auto size = static_cast<size_t>(file.st_size);
-  const void* bytes = "";
-  if (size > 0) {
-    bytes = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, kModuleFd, 0);
-    if (bytes == MAP_FAILED) return say(AMPHORA_ERR_SYSTEM, "cannot map the module");
-  }
-  const amphora_bytes in{static_cast<const uint8_t*>(bytes), size};
+  amphora_bytes in{};
+  if (!map(kModuleFd, &in)) return say(AMPHORA_ERR_SYSTEM, "cannot map the module");
   amphora_error error{text, sizeof text};
-  const int result = options.task == CompileOptions::Task::kCheck
-                         ? engine.check(in, &error)
-                         : engine.compile(in, kOutputFd, &config, &error);
+  int result = AMPHORA_OK;
+  if (options.task == CompileOptions::Task::kCheck) {
+    result = engine.check(in, &error);
+  } else if (options.libraries.empty()) {
+    result = engine.compile(in, kOutputFd, &config, &error);
+  } else {
+    result = link(engine, options, {options.name, in}, config, &error);
+  }
   return result == AMPHORA_OK ? AMPHORA_OK : say(result, text);
+}
+
+/// Whether the table has what the task takes; it ends before `link` in objects of before there was one.
+bool can(const amphora_engine& engine, const CompileOptions& options) noexcept {
+  if (options.task == CompileOptions::Task::kCheck) return engine.check != nullptr;
+  if (options.libraries.empty()) return engine.compile != nullptr;
+  constexpr size_t kWithLink = offsetof(amphora_engine, link) + sizeof(engine.link);
+  return engine.size >= kWithLink && engine.link != nullptr;
 }
 
 }  // namespace
 
 int compile(const CompileOptions& options) noexcept {
   ::prctl(PR_SET_NAME, "amphora-compile", 0, 0, 0);
-  ::syscall(SYS_close_range, static_cast<unsigned>(kGoFd + 1), ~0U, 0U);
+  const auto first_unused = static_cast<unsigned>(kLibraryFd + options.libraries.size());
+  ::syscall(SYS_close_range, first_unused, ~0U, 0U);
   if (!wait_for_go()) return kCompileBroken;
   char text[512] = "failed";
   const amphora_engine* engine =
       load_engine(options.engine_dir, "compiler", options.engine, text, sizeof text);
   if (engine == nullptr) return say(kCompileBroken, text);
-  const bool can = options.task == CompileOptions::Task::kCheck ? engine->check != nullptr
-                                                                : engine->compile != nullptr;
-  if (!can) return say(AMPHORA_ERR_UNSUPPORTED, "this engine's compiler cannot do that");
+  if (!can(*engine, options)) {
+    return say(AMPHORA_ERR_UNSUPPORTED, "this engine's compiler cannot do that");
+  }
   const amphora_config config{sizeof config, options.options, options.engine_dir};
   amphora_error error{text, sizeof text};
   const int prepared = engine->prepare != nullptr ? engine->prepare(&config, &error) : AMPHORA_OK;

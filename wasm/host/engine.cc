@@ -84,6 +84,7 @@ int exit_code_of(int result) noexcept {
     case AMPHORA_ERR_UNSUPPORTED:
     case AMPHORA_ERR_THREADS:
     case AMPHORA_ERR_OPTION:
+    case AMPHORA_ERR_IMPORTS:
       return 126;
     case AMPHORA_ERR_NOT_FOUND:
       return 127;

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <vector>
 
+#include "wasm/compile_protocol.h"
 #include "wasm/host/compile.h"
 #include "wasm/host/view.h"
 #include "wasm/host/zygote.h"
@@ -25,6 +26,7 @@ int usage() {
       "usage: amphora-wasm zygote FD --engine-dir DIR --engine NAME\n"
       "       amphora-wasm compile [--check | --identify] --engine-dir DIR --engine NAME\n"
       "                            [--memory BYTES] [--cpu SECONDS] [--option KEY VALUE]...\n"
+      "                            [--name NAME] [--library NAME]...\n"
       "       amphora-wasm --version\n"
       "The host of WebAssembly guests; amphora and containerd-shim-amphora-v1 start it.\n";
   std::fputs(kText, stderr);
@@ -61,6 +63,7 @@ int zygote(int argc, char** argv) {
 int compile(int argc, char** argv) {
   CompileOptions options;
   std::vector<const char*> pairs;
+  std::vector<const char*> libraries;
   for (int i = 2; i < argc; ++i) {
     const char* const word = argv[i];
     const int left = argc - i - 1;
@@ -73,6 +76,11 @@ int compile(int argc, char** argv) {
       options.engine_dir = argv[++i];
     } else if (std::strcmp(word, "--engine") == 0 && left >= 1) {
       options.engine = argv[++i];
+    } else if (std::strcmp(word, "--name") == 0 && left >= 1) {
+      options.name = argv[++i];
+    } else if (std::strcmp(word, "--library") == 0 && left >= 1 &&
+               libraries.size() < amphora::wasm::kMaxLibraries) {
+      libraries.push_back(argv[++i]);
     } else if (std::strcmp(word, "--memory") == 0 && left >= 1 && number(argv[i + 1], &value)) {
       options.limits.memory = value;
       ++i;
@@ -89,6 +97,7 @@ int compile(int argc, char** argv) {
   if (options.engine_dir == nullptr || options.engine == nullptr) return usage();
   pairs.push_back(nullptr);
   options.options = pairs.data();
+  options.libraries = libraries;
   return amphora::wasm::compile(options);
 }
 

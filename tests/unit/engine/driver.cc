@@ -185,17 +185,24 @@ std::string read_file(const std::string& path) {
   return text.str();
 }
 
-std::string compile(std::string_view input, Answer* answer) {
+namespace {
+
+amphora_bytes bytes_of(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+// The file that `work` writes in a child, made once for each `key`.
+std::string made(std::string_view key, Answer* answer,
+                 const std::function<int(int out, amphora_error* error)>& work) {
   static const TempDir artifacts;
   static std::map<std::string, std::string, std::less<>> known;
-  if (const auto found = known.find(input); found != known.end()) return found->second;
+  if (const auto found = known.find(key); found != known.end()) return found->second;
   const std::string path = artifacts.path() + "/" + std::to_string(known.size());
   Shared* shared = shared_page();
   in_child([&] {
     const int out = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     amphora_error error = error_buffer(shared, 0);
-    shared->code[0] = compiler().compile(
-        {reinterpret_cast<const uint8_t*>(input.data()), input.size()}, out, &variant(), &error);
+    shared->code[0] = work(out, &error);
   });
   const Answer told{shared->code[0], shared->text[0]};
   munmap(shared, sizeof *shared);
@@ -204,7 +211,27 @@ std::string compile(std::string_view input, Answer* answer) {
     EXPECT_NE(answer, nullptr) << told.text;
     return "";
   }
-  return known.emplace(input, path).first->second;
+  return known.emplace(key, path).first->second;
+}
+
+}  // namespace
+
+std::string compile(std::string_view input, Answer* answer) {
+  return made(input, answer, [&](int out, amphora_error* error) {
+    return compiler().compile(bytes_of(input), out, &variant(), error);
+  });
+}
+
+std::string link(const Parts& parts, Answer* answer) {
+  std::string key;
+  std::vector<amphora_part> raw;
+  for (const auto& [name, bytes] : parts) {
+    key += name + '\0' + bytes + '\0';
+    raw.push_back({name.c_str(), bytes_of(bytes)});
+  }
+  return made(key, answer, [&](int out, amphora_error* error) {
+    return compiler().link(raw.data(), raw.data() + 1, raw.size() - 1, out, &variant(), error);
+  });
 }
 
 std::string compile_guest(std::string_view name) { return compile(read_file(guests_path(name))); }

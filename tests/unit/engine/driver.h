@@ -35,6 +35,9 @@ std::string read_file(const std::string& path);
 
 // The artifact's path, or the failure's text in `answer`.
 std::string compile(std::string_view wasm_or_text, Answer* answer = nullptr);
+// The same of a guest with libraries: name and bytes each, the guest first.
+using Parts = std::vector<std::pair<std::string, std::string>>;
+std::string link(const Parts& parts, Answer* answer = nullptr);
 std::string compile_guest(std::string_view name);  // a file of the guests directory
 Answer check(std::string_view wasm_or_text);
 

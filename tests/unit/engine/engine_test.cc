@@ -89,11 +89,89 @@ TEST(Compile, ClosedOutputIsASystemError) {
       testing::ExitedWithCode(AMPHORA_ERR_SYSTEM), "write the artifact: Bad file descriptor");
 }
 
-TEST(Load, UnknownImportIsNamed) {
-  const Result result = run({.artifact = compile("(import \"env\" \"magic\" (func))")});
+TEST(Compile, UnknownImportIsNamed) {
+  Answer answer;
+  compile("(import \"env\" \"magic\" (func))", &answer);
+  EXPECT_EQ(answer.code, AMPHORA_ERR_IMPORTS);
+  EXPECT_EQ(answer.text,
+            "unknown import: env::magic; this engine offers wasi_snapshot_preview1 to modules");
+}
+
+TEST(Load, UnknownFunctionOfWasiIsNamed) {
+  const Result result =
+      run({.artifact = compile("(import \"wasi_snapshot_preview1\" \"magic\" (func))")});
   EXPECT_EQ(result.load.code, AMPHORA_ERR_INVALID);
   EXPECT_EQ(result.load.text,
-            "unknown import: env::magic; this engine offers wasi_snapshot_preview1 to modules");
+            "unknown import: wasi_snapshot_preview1::magic; this engine offers "
+            "wasi_snapshot_preview1 to modules");
+}
+
+constexpr const char* kMain = R"((module
+  (import "one" "next" (func $next (result i32)))
+  (import "two" "next" (func $other (result i32)))
+  (func (export "_start"))
+  (func (export "sum") (param i32) (result i32)
+    (drop (call $next)) (i32.add (i32.mul (local.get 0) (call $next)) (call $other)))))";
+// _initialize sets it; each has its own global and memory.
+constexpr const char* kOne = R"((module
+  (memory (export "memory") 1)
+  (func (export "_initialize") (i32.store (i32.const 0) (i32.const 40)))
+  (func (export "_start") unreachable)
+  (func (export "next") (result i32)
+    (i32.store (i32.const 0) (i32.add (i32.load (i32.const 0)) (i32.const 1)))
+    (i32.load (i32.const 0)))))";
+constexpr const char* kTwo = R"((module
+  (import "one" "next" (func $next (result i32)))
+  (memory (export "memory") 1)
+  (func (export "next") (result i32) (i32.add (call $next) (i32.load (i32.const 0))))))";
+
+TEST(Link, LibrariesAreInitializedSharedAndHaveTheirOwnMemory) {
+  const std::string artifact = link({{"app.wasm", kMain}, {"two.wat", kTwo}, {"one.wasm", kOne}});
+  const Result result = run({.artifact = artifact, .entry = "sum", .args = {"app", "10"}});
+  EXPECT_EQ(result.load.text, "");
+  EXPECT_EQ(result.out, "463\n");  // 10 * 42 + 43
+  EXPECT_EQ(run({.artifact = artifact}).exit_code, 0);
+}
+
+TEST(Link, AllMemoriesCountAgainstTheLimit) {
+  const std::string artifact = link({{"app.wasm", kMain}, {"two.wat", kTwo}, {"one.wasm", kOne}});
+  EXPECT_EQ(run({.artifact = artifact, .memory_limit = 2 << 16}).exit_code, 0);
+  const Result less = run({.artifact = artifact, .memory_limit = 1 << 16});
+  EXPECT_EQ(less.run.code, AMPHORA_ERR_SYSTEM);
+  EXPECT_THAT(less.run.text, HasSubstr("memory"));
+}
+
+TEST(Link, WhatDoesNotFitIsAnErrorOfLoad) {
+  const auto reason = [](const char* one) {
+    const Result result =
+        run({.artifact = link(
+                 {{"app.wasm",
+                   "(module (import \"one\" \"f\" (func (param i32))) (func (export \"_start\")))"},
+                  {"one.wasm", one}})});
+    EXPECT_EQ(result.load.code, AMPHORA_ERR_INVALID);
+    return result.load.text;
+  };
+  EXPECT_EQ(reason("(module)"),
+            "unknown import: app.wasm imports one::f, which one.wasm does not export");
+  EXPECT_EQ(reason("(module (func (export \"f\")))"),
+            "app.wasm imports one::f as (type (func (param i32))), and one.wasm has (type (func))");
+  EXPECT_EQ(reason("(module (memory (export \"f\") 1))"),
+            "app.wasm imports one::f as (type (func (param i32))), and one.wasm has (memory)");
+  EXPECT_EQ(
+      reason("(module (import \"wasi_snapshot_preview1\" \"magic\" (func)) (func (export \"f\") "
+             "(param i32)))"),
+      "unknown import: one.wasm imports wasi_snapshot_preview1::magic, which this engine does "
+      "not export");
+}
+
+TEST(Link, ATrapInALibraryIsTheGuests) {
+  const Result result =
+      run({.artifact = link(
+               {{"app.wasm",
+                 "(module (import \"one\" \"f\" (func $f)) (func (export \"_start\") (call $f)))"},
+                {"one.wasm", "(module (func $broken (export \"f\") unreachable))"}})});
+  EXPECT_EQ(result.run.code, AMPHORA_ERR_TRAP);
+  EXPECT_THAT(result.err, HasSubstr("broken"));
 }
 
 TEST(Load, MissingEntry) {

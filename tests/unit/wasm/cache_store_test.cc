@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <map>
@@ -36,6 +37,7 @@ class Store : public detect::ArtifactStore {
   std::string name() const override { return "there"; }
   std::string module_digest() const override { return ""; }
   Result<UniqueFd> read_module() override { return memory("module"); }
+  Result<UniqueFd> read_library(size_t) override { return memory("library"); }
   UniqueFd find(const std::string& digest) override {
     const auto at = blobs.find(digest);
     return at == blobs.end() ? UniqueFd() : memory(at->second);
@@ -128,6 +130,26 @@ TEST_F(CacheStoreTest, WhatTheStoreDoesNotTakeIsKeptHere) {
   EXPECT_TRUE(exists("key.art"));
   EXPECT_EQ(get("other", &store_), "code");
   EXPECT_EQ(makes_, 1);
+}
+
+TEST_F(CacheStoreTest, ARecordWhoseBytesAreElsewhereIsForgottenAfterAMonth) {
+  const auto age = [&](const std::string& name) {
+    const struct timespec then{::time(nullptr) - 31 * 86400, 0};
+    const struct timespec both[2] = {then, then};
+    ASSERT_EQ(::utimensat(AT_FDCWD, (root_ + "/cache/" + name).c_str(), both, 0), 0);
+  };
+  get("code", &store_);
+  ASSERT_TRUE(exists("key-there.rec"));
+  const auto other = [](const char* text) {
+    return [text] { return Result<UniqueFd>(memory(text)); };
+  };
+  ASSERT_TRUE(cache_->get("own-key", other("own")).has_value());
+  EXPECT_TRUE(exists("key-there.rec"));
+  age("key-there.rec");
+  age("own-key.rec");
+  ASSERT_TRUE(cache_->get("one-more", other("more")).has_value());
+  EXPECT_FALSE(exists("key-there.rec"));
+  EXPECT_TRUE(exists("own-key.rec"));
 }
 
 TEST_F(CacheStoreTest, OneOfAFileServesAnImageToo) {

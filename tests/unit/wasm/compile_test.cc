@@ -39,6 +39,22 @@ class Compile : public ::testing::Test {
     ::lseek(artifact.get(), 0, SEEK_SET);
     return read_all(artifact.get(), 64 << 20);
   }
+  Result<std::string> link(const std::vector<std::pair<std::string, std::string>>& parts,
+                           const char* engine = "stub") {
+    std::vector<UniqueFd> files;
+    CompileRequest request;
+    for (const auto& [name, bytes] : parts) {
+      files.emplace_back(sys::memfd_create("module", MFD_CLOEXEC));
+      TRY(write_all(files.back().get(), bytes));
+      if (files.size() > 1) request.libraries.push_back({name, files.back().get()});
+    }
+    request.engine = engine;
+    request.module = files.front().get();
+    request.name = parts.front().first;
+    TRY_ASSIGN(const UniqueFd artifact, compiler_.compile(request));
+    ::lseek(artifact.get(), 0, SEEK_SET);
+    return read_all(artifact.get(), 64 << 20);
+  }
   std::string error_of(const Result<std::string>& result) {
     EXPECT_FALSE(result.has_value());
     return result ? "" : result.error().what();
@@ -58,6 +74,22 @@ TEST_F(Compile, RefusedModuleIsInvalidWithTheCompilersWords) {
   const auto result = compile("malformed");
   EXPECT_EQ(error_of(result), "compiling /app.wasm: unexpected byte at offset 3");
   EXPECT_EQ(result.error().code(), Errc::kInvalid);
+}
+
+TEST_F(Compile, LibrariesComeWithTheirNamesInOrder) {
+  EXPECT_EQ(
+      link({{"/bin/app.wasm", "main"}, {"b.wasm", "B"}, {"--memory", "A"}}).value_or("failed"),
+      "STUBapp.wasm=main b.wasm=B --memory=A");
+  EXPECT_EQ(error_of(link({{"/app.wasm", "main"}, {"b.wasm", ""}})),
+            "linking /app.wasm: an empty library");
+  std::vector<std::pair<std::string, std::string>> many(65, {"x", "y"});
+  EXPECT_THAT(link(many).value_or("failed"), HasSubstr("x=y x=y"));
+}
+
+TEST_F(Compile, ATableThatEndsBeforeLinkIsNotReadFurther) {
+  const auto result = link({{"/app.wasm", "main"}, {"b.wasm", "B"}}, "old");
+  EXPECT_EQ(error_of(result), "linking /app.wasm: this engine's compiler cannot do that");
+  EXPECT_EQ(result.error().code(), Errc::kUnsupported);
 }
 
 TEST_F(Compile, WallsHold) {

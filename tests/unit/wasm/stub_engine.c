@@ -239,6 +239,18 @@ static int compile(amphora_bytes in, int out_fd, const amphora_config* config,
   return AMPHORA_OK;
 }
 
+static int link_parts(const amphora_part* main, const amphora_part* libraries, size_t count,
+                      int out_fd, const amphora_config* config, amphora_error* error) {
+  (void)config;
+  dprintf(out_fd, "STUB%s=%.*s", main->name, (int)main->bytes.size, (const char*)main->bytes.data);
+  for (size_t i = 0; i < count; ++i) {
+    if (libraries[i].bytes.size == 0) return say(error, AMPHORA_ERR_INVALID, "an empty library");
+    dprintf(out_fd, " %s=%.*s", libraries[i].name, (int)libraries[i].bytes.size,
+            (const char*)libraries[i].bytes.data);
+  }
+  return AMPHORA_OK;
+}
+
 static int check(amphora_bytes in, amphora_error* error) {
   if (in.size > 0 && in.data[0] == '(') return AMPHORA_OK;
   return say(error, AMPHORA_ERR_INVALID, "expected `(`");
@@ -246,7 +258,11 @@ static int check(amphora_bytes in, amphora_error* error) {
 #endif
 
 static const amphora_engine table = {
+#ifdef STUB_OLD
+    .size = offsetof(amphora_engine, link),
+#else
     .size = sizeof table,
+#endif
     .abi_version = AMPHORA_ENGINE_ABI,
     .name = "stub",
     .version = "1",
@@ -255,6 +271,7 @@ static const amphora_engine table = {
 #ifdef STUB_COMPILER
     .compile = compile,
     .check = check,
+    .link = link_parts,
 #endif
     .load = load,
     .run = run,

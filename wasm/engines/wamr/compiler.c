@@ -13,6 +13,7 @@
 #include <wasm_export.h>
 
 #include "wasm/engines/wamr/aot/aot.h"
+#include "wasm/engines/wamr/imports.h"
 #include "wasm/engines/wamr/options.h"
 
 #define MAX_MODULE (256u << 20)
@@ -37,7 +38,8 @@ static int start(amphora_error* error) {
   return AMPHORA_OK;
 }
 
-static int check(amphora_bytes in, amphora_error* error) {
+/* `imports`: also whether WAMR has what it imports. */
+static int look_at(amphora_bytes in, bool imports, amphora_error* error) {
   static const uint8_t component[] = {0, 'a', 's', 'm', 0x0d, 0, 1, 0};
   if (in.size >= sizeof component && memcmp(in.data, component, sizeof component) == 0) {
     return wamr_fail(error, AMPHORA_ERR_UNSUPPORTED, "a component: engine wamr runs modules only");
@@ -62,10 +64,13 @@ static int check(amphora_bytes in, amphora_error* error) {
     free(copy);
     return wamr_fail(error, AMPHORA_ERR_INVALID, "%s", text);
   }
+  const int missing = imports ? wamr_check_imports(module, AMPHORA_ERR_IMPORTS, error) : AMPHORA_OK;
   wasm_runtime_unload(module);
   free(copy);
-  return AMPHORA_OK;
+  return missing;
 }
+
+static int check(amphora_bytes in, amphora_error* error) { return look_at(in, false, error); }
 
 static int write_artifact(int fd, const uint8_t* data, size_t size, amphora_error* error) {
   for (size_t at = 0; at < size;) {
@@ -114,7 +119,7 @@ static int compile(amphora_bytes in, int out_fd, const amphora_config* config,
                    amphora_error* error) {
   wamr_options options;
   int result = wamr_read_options(config, &options, error);
-  if (result == AMPHORA_OK) result = check(in, error);
+  if (result == AMPHORA_OK) result = look_at(in, true, error);
   amphora_bytes out = in;
   if (result == AMPHORA_OK && options.aot) result = load_aot(config, error);
   if (result == AMPHORA_OK && options.aot) result = aot->compile(in, wamr_cpu(), &out, error);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <wasm_export.h>
 
+#include "wasm/engines/wamr/imports.h"
 #include "wasm/engines/wamr/options.h"
 #include "wasm/engines/wamr/preopens.h"
 
@@ -83,21 +84,6 @@ static int read_artifact(int fd, uint32_t* size, amphora_error* error) {
   return AMPHORA_OK;
 }
 
-/* WAMR links a missing import to a function that traps; here it is known before start. */
-static int check_imports(amphora_error* error) {
-  const int32_t count = wasm_runtime_get_import_count(guest.module);
-  for (int32_t i = 0; i < count; ++i) {
-    wasm_import_t import;
-    wasm_runtime_get_import_type(guest.module, i, &import);
-    /* Memories are linked when the module is instantiated (wasi-threads imports its own). */
-    if (import.linked || import.kind == WASM_IMPORT_EXPORT_KIND_MEMORY) continue;
-    return wamr_fail(error, AMPHORA_ERR_INVALID,
-                     "unknown import: %s::%s; this engine offers wasi_snapshot_preview1 to modules",
-                     import.module_name, import.name);
-  }
-  return AMPHORA_OK;
-}
-
 static int check_entry(const char* entry, amphora_error* error) {
   const int32_t count = wasm_runtime_get_export_count(guest.module);
   for (int32_t i = 0; i < count; ++i) {
@@ -136,7 +122,7 @@ static int load(const amphora_guest* in, amphora_error* error) {
   guest.module = wasm_runtime_load(guest.bytes, size, text, sizeof text);
   if (guest.module == NULL)
     return wamr_fail(error, AMPHORA_ERR_INVALID, "load the artifact: %s", text);
-  result = check_imports(error);
+  result = wamr_check_imports(guest.module, AMPHORA_ERR_INVALID, error);
   if (result == AMPHORA_OK) result = check_entry(entry_of(in), error);
   return result;
 }

@@ -24,6 +24,7 @@ extern "C" {
 #define AMPHORA_CAP_THREADS 0x20u
 #define AMPHORA_CAP_SOCKETS 0x40u
 #define AMPHORA_CAP_NN 0x80u
+#define AMPHORA_CAP_LINK 0x100u /* link is present in this object */
 
 /* Results of the int functions. */
 #define AMPHORA_OK 0
@@ -36,6 +37,9 @@ extern "C" {
   6 /* of compile: valid, but wants wasi-threads, which this engine lacks; the \
        host then asks an engine that has them, if nobody chose: exit 126 */
 #define AMPHORA_ERR_OPTION 7 /* an unknown key among the options: exit 126 */
+#define AMPHORA_ERR_IMPORTS \
+  8 /* of compile: valid, but imports what this engine does not have (the text names it); the host \
+       then asks link, if the guest has libraries: exit 126 */
 
 typedef struct amphora_bytes {
   const uint8_t* data;
@@ -56,6 +60,13 @@ typedef struct amphora_config {
   /* In the compile process: where the engine's objects lie, for one that has more of them. NULL: no matter. */
   const char* directory;
 } amphora_config;
+
+/* A module or component, as it came, and what it is called: "math.wasm", the title of a layer or the name
+ * of a file without its directory. */
+typedef struct amphora_part {
+  const char* name;
+  amphora_bytes bytes;
+} amphora_part;
 
 typedef struct amphora_preopen {
   int fd;             /* directory descriptor, borrowed; the engine dups what it keeps */
@@ -111,6 +122,12 @@ typedef struct amphora_engine {
   /* Optional: asked to end in an orderly way (drain); async-signal-safe. NULL: the host ends the
    * process with 128 + signal. */
   void (*interrupt)(int signal);
+  /* Optional, with AMPHORA_CAP_LINK; an object whose size ends before it has none. In the limited compile
+   * process, for a guest that compile has answered with AMPHORA_ERR_IMPORTS: one artifact of main and
+   * of those libraries that it takes imports from, and they in turn, by the rules of docs/images.md. What
+   * load does with it is as for any other artifact. */
+  int (*link)(const amphora_part* main, const amphora_part* libraries, size_t count, int out_fd,
+              const amphora_config*, amphora_error*);
 } amphora_engine;
 
 /* The one exported symbol. */

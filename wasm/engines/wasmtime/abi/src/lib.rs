@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What both shared objects say to amphora-wasm: the C structs of wasm/include/amphora/engine.h, error
-//! texts, options, the one wasmtime configuration and the cache key. Nothing here runs or compiles a
+//! texts, options, the one wasmtime configuration, the cache key and the form of linked artifacts. Nothing here runs or compiles a
 //! guest. A change of `engine.h` is a change of `raw.rs`, and of nothing else.
 
+pub mod bundle;
 pub mod config;
 pub mod error;
 pub mod key;

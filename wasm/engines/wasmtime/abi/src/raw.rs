@@ -11,6 +11,7 @@ pub const CAP_WAT: u32 = 0x4;
 pub const CAP_HTTP: u32 = 0x8;
 pub const CAP_COMPILE: u32 = 0x10;
 pub const CAP_SOCKETS: u32 = 0x40;
+pub const CAP_LINK: u32 = 0x100;
 
 pub const OK: c_int = 0;
 pub const ERR_INVALID: c_int = 1;
@@ -20,6 +21,7 @@ pub const ERR_UNSUPPORTED: c_int = 4;
 pub const ERR_SYSTEM: c_int = 5;
 pub const ERR_THREADS: c_int = 6;
 pub const ERR_OPTION: c_int = 7;
+pub const ERR_IMPORTS: c_int = 8;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -52,6 +54,12 @@ pub struct Config {
 }
 
 #[repr(C)]
+pub struct Part {
+    pub name: *const c_char,
+    pub bytes: Bytes,
+}
+
+#[repr(C)]
 pub struct Preopen {
     pub fd: c_int,
     pub guest: *const c_char,
@@ -78,6 +86,14 @@ pub type Listen = unsafe extern "C" fn(*const Guest, *mut Error) -> c_int;
 pub type Prepare = unsafe extern "C" fn(*const Config, *mut Error) -> c_int;
 pub type Compile = unsafe extern "C" fn(Bytes, c_int, *const Config, *mut Error) -> c_int;
 pub type Check = unsafe extern "C" fn(Bytes, *mut Error) -> c_int;
+pub type Link = unsafe extern "C" fn(
+    *const Part,
+    *const Part,
+    usize,
+    c_int,
+    *const Config,
+    *mut Error,
+) -> c_int;
 pub type Load = unsafe extern "C" fn(*const Guest, *mut Error) -> c_int;
 pub type Run = unsafe extern "C" fn(*const Guest, *mut c_int, *mut Error) -> c_int;
 
@@ -96,6 +112,7 @@ pub struct Engine {
     pub run: Run,
     pub cache_key: unsafe extern "C" fn(*const Config) -> u64,
     pub interrupt: Option<extern "C" fn(c_int)>,
+    pub link: Option<Link>,
 }
 
 // SAFETY: the pointers are to constants of the object itself.

@@ -3,11 +3,17 @@
 //! `amphora-wasm compile` only. The bytes are a stranger's. It cannot run anything: load and run of
 //! its table say so, and no WASI is linked in.
 
+mod compose;
+mod imports;
+mod link;
+
 use amphora_abi::{
     ENGINE_NAME, Failure, Options, Outcome, WASMTIME_VERSION, config, error, guard, raw,
 };
+use imports::Import;
+use link::Part;
 use std::borrow::Cow;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::io;
 use wasmtime::Engine;
 
@@ -59,41 +65,25 @@ fn invalid(error: wasmtime::Error) -> Failure {
     Failure::invalid(causes.join(": "))
 }
 
-fn is_component(binary: &[u8]) -> bool {
-    wasmparser::Parser::is_component(binary)
-}
-
 /// wasi-threads were removed from wasmtime; the host asks an engine that has them, if one is installed.
 fn elsewhere(binary: &[u8]) -> Outcome<()> {
-    if is_component(binary) {
+    let threads = |import: &Import| import.from == "wasi" && import.name == "thread-spawn";
+    if imports::is_component(binary) || !imports::all(binary).iter().any(threads) {
         return Ok(());
     }
-    for payload in wasmparser::Parser::new(0).parse_all(binary) {
-        match payload {
-            Ok(wasmparser::Payload::ImportSection(section)) => {
-                for import in section.into_imports().flatten() {
-                    if import.module == "wasi" && import.name == "thread-spawn" {
-                        return Err(Failure::new(
-                            raw::ERR_THREADS,
-                            "the module wants wasi-threads, which wasmtime does not have",
-                        ));
-                    }
-                }
-                return Ok(());
-            }
-            // What is wrong with it is the compiler's to say.
-            Err(_) | Ok(wasmparser::Payload::CodeSectionStart { .. }) => return Ok(()),
-            Ok(_) => {}
-        }
-    }
-    Ok(())
+    let text = "the module wants wasi-threads, which wasmtime does not have";
+    Err(Failure::new(raw::ERR_THREADS, text))
 }
 
 fn artifact(input: &[u8], options: &Options, parallel: bool) -> Outcome<Vec<u8>> {
     let binary = binary(input)?;
     elsewhere(&binary)?;
+    let missing = imports::missing(&binary);
+    if !missing.is_empty() {
+        return Err(imports::failure(&binary, &missing));
+    }
     let engine = engine(options, parallel)?;
-    if is_component(&binary) {
+    if imports::is_component(&binary) {
         engine.precompile_component(&binary).map_err(invalid)
     } else {
         engine.precompile_module(&binary).map_err(invalid)
@@ -148,6 +138,34 @@ unsafe extern "C" fn compile(
     }
 }
 
+/// # Safety
+/// `part` is as `engine.h` describes it.
+unsafe fn read_part<'a>(part: &raw::Part) -> Outcome<Part<'a>> {
+    let name = unsafe { CStr::from_ptr(part.name) }.to_str();
+    let name = name.map_err(|_| Failure::invalid("the name of a library is not UTF-8"))?;
+    Ok(Part { name, bytes: unsafe { part.bytes.as_slice() } })
+}
+
+unsafe extern "C" fn link(
+    main: *const raw::Part,
+    libraries: *const raw::Part,
+    count: usize,
+    out_fd: c_int,
+    options: *const raw::Config,
+    error: *mut raw::Error,
+) -> c_int {
+    unsafe {
+        guard(error, || {
+            error::keep_panics_quiet();
+            let options = Options::read(options)?;
+            let main = read_part(&*main)?;
+            let parts: Vec<Part> =
+                (0..count).map(|at| read_part(&*libraries.add(at))).collect::<Outcome<_>>()?;
+            write_all(out_fd, &link::link(&main, &parts, &options, start_threads())?)
+        })
+    }
+}
+
 unsafe extern "C" fn check(input: raw::Bytes, error: *mut raw::Error) -> c_int {
     unsafe {
         guard(error, || {
@@ -168,7 +186,7 @@ unsafe extern "C" fn run(_: *const raw::Guest, _: *mut c_int, error: *mut raw::E
 }
 
 extern "C" fn capabilities() -> u32 {
-    raw::CAP_MODULES | raw::CAP_COMPONENTS | raw::CAP_WAT | raw::CAP_COMPILE
+    raw::CAP_MODULES | raw::CAP_COMPONENTS | raw::CAP_WAT | raw::CAP_COMPILE | raw::CAP_LINK
 }
 
 unsafe extern "C" fn cache_key(options: *const raw::Config) -> u64 {
@@ -190,6 +208,7 @@ static TABLE: raw::Engine = raw::Engine {
     run,
     cache_key,
     interrupt: None,
+    link: Some(link),
 };
 
 #[unsafe(no_mangle)]
@@ -254,6 +273,17 @@ mod tests {
         let text = br#"(import "wasi" "thread-spawn" (func (param i32) (result i32)))"#;
         let failure = artifact(text, &Options::default(), false).unwrap_err();
         assert_eq!(failure.code, raw::ERR_THREADS);
+    }
+
+    #[test]
+    fn what_has_to_be_linked_is_said_with_its_import() {
+        let missing = |text: &str| artifact(text.as_bytes(), &Options::default(), false).unwrap_err();
+        let module = missing(r#"(import "math" "add" (func)) (import "math" "sub" (func))"#);
+        assert_eq!(module.code, raw::ERR_IMPORTS);
+        assert_eq!(module.text, "unknown import: math::add and 1 more; this engine offers wasi_snapshot_preview1 to modules");
+        let component = missing(r#"(component (import "a:b/c@1.0.0" (instance)))"#);
+        assert_eq!(component.code, raw::ERR_IMPORTS);
+        assert!(component.text.starts_with("unknown import: a:b/c@1.0.0; this engine offers interfaces of wasi:cli,"), "{}", component.text);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! From a descriptor to code, by file mappings: pages are shared by all containers that map the same
 //! file. No path is used, since the container's /proc may be absent, or anything.
 
-use amphora_abi::{Failure, Outcome, raw};
+use amphora_abi::{Failure, Outcome, bundle, raw};
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -14,6 +14,8 @@ use wasmtime::{Config, CustomCodeMemory, Engine, Module, Precompiled};
 
 pub enum Code {
     Module(Module),
+    /// Libraries before those who import from them, the main module last; each with its file's name.
+    Linked(Vec<(String, Module)>),
     Component(Component),
 }
 
@@ -97,7 +99,30 @@ pub fn open(engine: &Engine, fd: RawFd) -> Outcome<Code> {
                     .map(Code::Module)
                     .map_err(refused)
             }
-            None => Err(Failure::invalid("load the artifact: not made by this engine's compiler")),
+            None => match bundle::read(view.as_ref())? {
+                Some(places) => linked(engine, view, &places).map(Code::Linked),
+                None => Err(Failure::invalid("load the artifact: not made by this engine's compiler")),
+            },
         }
     }
+}
+
+/// # Safety
+/// `view` is mapped as long as the process lives.
+unsafe fn linked(
+    engine: &Engine,
+    view: NonNull<[u8]>,
+    places: &[bundle::Place],
+) -> Outcome<Vec<(String, Module)>> {
+    let open = |place: &bundle::Place| {
+        // SAFETY: bundle::read has seen that the place lies within the view, at a page of it.
+        let module = unsafe {
+            let start = view.cast::<u8>().add(place.offset);
+            Module::deserialize_raw(engine, NonNull::slice_from_raw_parts(start, place.size))
+        };
+        module.map(|module| (place.name.clone(), module)).map_err(|error| {
+            Failure::caused(raw::ERR_INVALID, &format!("load the artifact: {}", place.name), &error)
+        })
+    };
+    places.iter().map(open).collect()
 }

@@ -13,6 +13,7 @@ mod component;
 mod fault;
 mod guest;
 mod http;
+mod libraries;
 mod limits;
 mod module;
 mod preopen;
@@ -109,6 +110,7 @@ fn load_guest(guest: &Guest, listen: &dyn Fn() -> Outcome<()>) -> Outcome<()> {
     let mut prepared = prepare_for(&guest.options, Memory::OnDemand)?;
     let loaded = match artifact::open(&prepared.engine, guest.artifact_fd)? {
         Code::Module(code) => Loaded::Module(module::load(prepared, &code, guest)?),
+        Code::Linked(parts) => Loaded::Module(module::load_linked(prepared, parts, guest)?),
         Code::Component(code) => {
             let mut ready = component::load(prepared, &code, guest)?;
             if matches!(ready, component::Ready::Http(_)) {
@@ -131,7 +133,7 @@ fn in_a_pool(guest: &Guest) -> Option<(&'static Prepared, component::Ready)> {
     let prepared = prepare_for(&guest.options, Memory::Pool(guest.options.http.instances)).ok()?;
     match artifact::open(&prepared.engine, guest.artifact_fd).ok()? {
         Code::Component(code) => Some((prepared, component::load(prepared, &code, guest).ok()?)),
-        Code::Module(_) => None,
+        Code::Module(_) | Code::Linked(_) => None,
     }
 }
 
@@ -190,6 +192,7 @@ static TABLE: raw::Engine = raw::Engine {
     run,
     cache_key,
     interrupt: Some(http::interrupt),
+    link: None,
 };
 
 #[unsafe(no_mangle)]

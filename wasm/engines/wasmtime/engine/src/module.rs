@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Core modules with WASI preview 1.
+//! Core modules with WASI preview 1, alone or with libraries (libraries.rs).
 
 use crate::guest::Guest;
+use crate::libraries::{self, Library};
 use crate::limits::{Budget, Limits};
 use crate::{Prepared, call, fault, preopen, wasi};
 use amphora_abi::{Failure, Outcome, raw};
@@ -10,7 +11,7 @@ use wasmtime::{
     Engine, ExternType, FuncType, Instance, InstancePre, Linker, Module, Store, UnknownImportError,
     Val, ValType,
 };
-use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::{I32Exit, WasiCtx};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 
 pub struct State {
@@ -18,8 +19,13 @@ pub struct State {
     limits: Limits,
 }
 
+enum Code {
+    Alone(InstancePre<State>),
+    Linked(Module, Vec<Library>),
+}
+
 pub struct Ready {
-    instance: InstancePre<State>,
+    code: Code,
     entry: String,
     /// For an entry with parameters.
     arguments: Vec<Val>,
@@ -57,12 +63,36 @@ pub fn load(prepared: &Prepared, module: &Module, guest: &Guest) -> Outcome<Read
     preopen::check(&guest.preopens)?;
     let instance =
         prepared.modules.instantiate_pre(module).map_err(|error| link_failure(&error))?;
+    ready(module, Code::Alone(instance), guest)
+}
+
+/// `parts`: as Code::Linked has them.
+pub fn load_linked(
+    prepared: &Prepared,
+    mut parts: Vec<(String, Module)>,
+    guest: &Guest,
+) -> Outcome<Ready> {
+    preopen::check(&guest.preopens)?;
+    let (name, main) = parts.pop().ok_or_else(|| Failure::system("a linked artifact of nothing"))?;
+    let state =
+        State { wasi: WasiCtx::builder().build_p1(), limits: Budget::new(u64::MAX).limits() };
+    let mut nowhere = Store::new(&prepared.engine, state);
+    let mut libraries: Vec<Library> = Vec::new();
+    for (name, module) in parts {
+        libraries::check(&name, &module, &libraries, &prepared.modules, &mut nowhere)?;
+        libraries.push(Library::new(name, module));
+    }
+    libraries::check(&name, &main, &libraries, &prepared.modules, &mut nowhere)?;
+    ready(&main, Code::Linked(main.clone(), libraries), guest)
+}
+
+fn ready(module: &Module, code: Code, guest: &Guest) -> Outcome<Ready> {
     let entry = guest.entry.clone().unwrap_or_else(|| "_start".to_owned());
     let function = function(module, &entry)?;
     let (arguments, gives) = plan(&function, &entry, guest)?;
     let has = |name| matches!(module.get_export(name), Some(ExternType::Func(_)));
     let initialize = entry != "_initialize" && has("_initialize") && !has("_start");
-    Ok(Ready { instance, entry, arguments, gives, initialize })
+    Ok(Ready { code, entry, arguments, gives, initialize })
 }
 
 fn link_failure(error: &wasmtime::Error) -> Failure {
@@ -152,7 +182,13 @@ pub fn run(prepared: &Prepared, ready: Ready, guest: &Guest) -> Outcome<c_int> {
     store.limiter(|state| &mut state.limits);
     wasi::measure(&mut store, guest)?;
     let ended = wasi::runtime()?.block_on(async {
-        let instance = match ready.instance.instantiate_async(&mut store).await {
+        let instance = match &ready.code {
+            Code::Alone(alone) => alone.instantiate_async(&mut store).await,
+            Code::Linked(main, libraries) => {
+                libraries::instantiate(&prepared.modules, &mut store, main, libraries).await
+            }
+        };
+        let instance = match instance {
             Ok(instance) => instance,
             Err(error) if fault::is_trap(&error) => return Ok(Err(error)),
             Err(error) => return Err(Failure::caused(raw::ERR_SYSTEM, "instantiate", &error)),
