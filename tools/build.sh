@@ -28,6 +28,9 @@ if [ "$preset" = release ]; then
     say "first build of the wasm engine: about 16 minutes on two cores (kept in $cache/cargo)"
   fi
 fi
+# Two at once in one directory would each take the other's half-made files.
+exec {lock}> "$dir/.amphora-lock"
+flock -n "$lock" || { say "waiting for another build in build/$preset"; flock "$lock"; }
 todo=$(ninja -C "$dir" -n "${targets[@]}" 2>/dev/null | grep -c '^\[[1-9]' || true)
 [ "$todo" = 0 ] || { say "building $preset: ${targets[*]:-all} ($todo steps, $jobs at a time)"
   logged "build $preset" ninja -k 20 -C "$dir" -j "$jobs" "${targets[@]}"; }
