@@ -224,15 +224,16 @@ std::string line_of(std::string_view schemata, std::string_view resource) {
   return std::string(found);
 }
 
+// emplace with a value: clang takes a nested type's default members for unknown where the outer class is not complete.
 void read_info(int root, RdtStats& out) {
   if (const auto l3 = open_group(root, "info/L3")) {
-    auto& cache = out.cache.emplace();
+    auto& cache = out.cache.emplace(RdtStats::CacheInfo{});
     cache.cbm_mask = trimmed(read_file_at(l3->get(), "cbm_mask").value_or(""));
     cache.min_cbm_bits = number_in(l3->get(), "min_cbm_bits");
     cache.num_closids = number_in(l3->get(), "num_closids");
   }
   if (const auto mb = open_group(root, "info/MB")) {
-    auto& bandwidth = out.bandwidth.emplace();
+    auto& bandwidth = out.bandwidth.emplace(RdtStats::BandwidthInfo{});
     bandwidth.bandwidth_gran = number_in(mb->get(), "bandwidth_gran");
     bandwidth.delay_linear = number_in(mb->get(), "delay_linear");
     bandwidth.min_bandwidth = number_in(mb->get(), "min_bandwidth");
