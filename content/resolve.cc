@@ -96,7 +96,7 @@ std::string_view file_name(std::string_view entrypoint) {
 }  // namespace
 
 std::string name_of(const Descriptor& layer) {
-  std::string title = title_of(layer);
+  std::string const title = title_of(layer);
   return title.empty() ? layer.digest : title;
 }
 

@@ -3,6 +3,8 @@
 #include "detect/libraries.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <expected>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +14,11 @@
 
 #include "detect/detect.h"
 #include "detect/entrypoint.h"
+#include "detect/verdict.h"
+#include "detect/view.h"
+#include "executor/base/error.h"
+#include "executor/base/fd.h"
+#include "executor/oci/spec.h"
 
 namespace amphora::detect {
 namespace {

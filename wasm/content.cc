@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include <charconv>
+#include <cstddef>
 #include <expected>
 #include <memory>
 #include <mutex>

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <initializer_list>
@@ -23,6 +24,7 @@
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
 #include "executor/base/mountinfo.h"
+#include "executor/cgroup/cgroup.h"
 #include "executor/oci/spec.h"
 #include "executor/oci/state.h"
 

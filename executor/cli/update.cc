@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <vector>
+
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
 #include "executor/cgroup/intel_rdt.h"

@@ -98,6 +98,14 @@ void add_pod_mounts(const std::vector<oci::Mount>& mounts, oci::Spec& spec) {
   }
 }
 
+/// What the caller adds to the bundle's own spec.
+void add_callers_part(const CreateOptions& options, oci::Spec& spec) {
+  spec.process->env.insert(spec.process->env.end(), options.extra_env.begin(),
+                           options.extra_env.end());
+  spec.mounts.insert(spec.mounts.end(), options.extra_mounts.begin(), options.extra_mounts.end());
+  add_pod_mounts(options.pod_mounts, spec);
+}
+
 /// Who may manage what is below the container's cgroup: the user of its program, as the host counts
 /// users, where the container has a cgroup namespace of its own and can write to its cgroups at all.
 std::optional<uint32_t> cgroup_owner(const oci::Spec& spec) {
@@ -286,10 +294,7 @@ Result<Created> Runtime::create_inner(const std::string& id, const std::string& 
   TRY(oci::check_id(id));
   TRY_ASSIGN(Bundle bundle, runtime::open_bundle(bundle_path, options.rootfs));
   oci::Spec& spec = bundle.spec;
-  spec.process->env.insert(spec.process->env.end(), options.extra_env.begin(),
-                           options.extra_env.end());
-  spec.mounts.insert(spec.mounts.end(), options.extra_mounts.begin(), options.extra_mounts.end());
-  add_pod_mounts(options.pod_mounts, spec);
+  add_callers_part(options, spec);
   TRY(setup::validate(spec));
   auto rootfs = runtime::open_rootfs(bundle.rootfs);
   if (!rootfs) return std::unexpected(std::move(rootfs).error());

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Answers about a bundle without making anything: detection alone, and the plan as text.
-#include <fcntl.h>
 
 #include <expected>
 #include <map>

@@ -14,6 +14,7 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <iterator>
@@ -28,6 +29,7 @@
 #include "executor/base/missing.h"
 #include "executor/base/sys.h"
 #include "executor/init/step.h"
+#include "executor/oci/spec.h"
 #include "executor/setup/plan.h"
 #include "executor/setup/user_namespace.h"
 
@@ -168,7 +170,7 @@ Result<int> carrier_of(const Source& source, MapCarriers& carriers) {
 }
 
 /// Before the container's own flags, on a tree that nobody has seen yet (mount_setattr(2)).
-Result<void> map_ids_by(int tree, int carrier, bool whole, std::string what) {
+Result<void> map_ids_by(int tree, int carrier, bool whole, const std::string& what) {
   MountAttr attr{};
   attr.attr_set = MOUNT_ATTR_IDMAP;
   attr.userns_fd = static_cast<uint64_t>(carrier);
@@ -180,7 +182,7 @@ Result<void> map_ids_by(int tree, int carrier, bool whole, std::string what) {
           ? "this kernel or this filesystem does not support id-mapped mounts"
           : "it needs CAP_SYS_ADMIN where the filesystem was mounted, and a mount that is "
             "not id-mapped yet";
-  return std::unexpected(Error::from_errno(err, std::move(what)).hint(hint));
+  return std::unexpected(Error::from_errno(err, what).hint(hint));
 }
 
 Result<void> map_ids(int tree, const Source& source, MapCarriers& carriers) {
