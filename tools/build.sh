@@ -34,6 +34,8 @@ flock -n "$lock" || { say "waiting for another build in build/$preset"; flock "$
 todo=$(ninja -C "$dir" -n "${targets[@]}" 2>/dev/null | grep -c '^\[[1-9]' || true)
 [ "$todo" = 0 ] || { say "building $preset: ${targets[*]:-all} ($todo steps, $jobs at a time)"
   logged "build $preset" ninja -k 20 -C "$dir" -j "$jobs" "${targets[@]}"; }
+# By hand: what was started beside it may hold the descriptor for a while yet.
+flock -u "$lock"
 if [ "$preset" = release ] && [ ${#targets[@]} = 0 ] && [ ! -e "$dir/lib/amphora/libamphora-aot-wamr.so" ]; then
   say "no LLVM 19 here (Debian: llvm-19-dev): engine wamr is built without code: aot"
 fi
