@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 
+from tests.support import inventory
 from tests.support import lab as L
 from tests.support.command import Cli
 from tests.support.runner import Skip, check, contains, equal, eventually
@@ -119,6 +120,11 @@ def test_stats_are_the_files(lab):  # acceptance case 23
     cli.end(id)
 
 
+def watches(pid):
+    """Waits until `events` listens to the cgroup; until then a quick kill would be counted as an old one."""
+    eventually(lambda: any("eventfd" in name for name in inventory.descriptors(pid).values()), 5, "events watches")
+
+
 def test_one_event_for_each_oom_kill(lab):  # acceptance case 22
     cli = v1(lab)
     cli.needs_controller("memory")
@@ -129,9 +135,7 @@ def test_one_event_for_each_oom_kill(lab):  # acceptance case 22
         id = cli.create(*args, change=small)
         events = subprocess.Popen([cli.name, "--root", cli.root, "events", "--interval", "1h", id], env=lab.env,
                                   stdout=subprocess.PIPE, text=True)
-        # It watches once the cgroup has a listener; until then a quick kill would be counted as an old one.
-        eventually(lambda: any("eventfd" in os.readlink(f"/proc/{events.pid}/fd/{fd}")
-                               for fd in os.listdir(f"/proc/{events.pid}/fd")), 5, "events watches")
+        watches(events.pid)
         cli("start", id).ok()
         if kills == 0:
             cli("kill", id, "KILL").ok()
@@ -151,8 +155,7 @@ def test_an_oom_kill_just_before_the_removal_is_told(lab):
         id = cli.create("demo", "hog", change=limits(memory={"limit": 24 * MIB, "swap": 24 * MIB}))
         events = subprocess.Popen([cli.name, "--root", cli.root, "events", "--interval", "1h", id], env=lab.env,
                                   stdout=subprocess.PIPE, text=True)
-        eventually(lambda: any("eventfd" in os.readlink(f"/proc/{events.pid}/fd/{fd}")  # noqa: B023
-                               for fd in os.listdir(f"/proc/{events.pid}/fd")), 5, "events watches")  # noqa: B023
+        watches(events.pid)
         subprocess.run(["sh", "-c", f"{cli.name} --root {cli.root} start {id}; until {cli.name} --root {cli.root} delete {id} 2>/dev/null; do :; done"],
                        env=lab.env, check=True, timeout=30, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         out, _ = events.communicate(timeout=10)

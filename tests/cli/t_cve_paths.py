@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 
+from tests.support import inventory
 from tests.support import lab as L
 from tests.support.attack import HOST, ROUNDS, Image, commands, host_directory, outside_mounts, racing
 from tests.support.command import NATIVE, WASM, kind_args
@@ -310,7 +311,7 @@ def test_2024_21626_no_working_directory_outside(lab):
                                change=lambda spec: (writable(spec), spec["process"].update(cwd="/data/new/deep")))
             pid = amphora.state(id)["pid"]
             equal(os.readlink(f"/proc/{pid}/cwd"), "/data/new/deep", f"{amphora} {kind}")
-            held = [os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd") if int(n) > 2]
+            held = [name for n, name in inventory.descriptors(pid).items() if int(n) > 2]
             # A guest holds the directories that it may open files in and its view's namespace, and its engine the compiled module.
             inside = {"/" + n for n in os.listdir(image.root)} | {"/", "/data/new/deep"} if kind == WASM else set()
             views = [name for name in held if name.startswith("mnt:") and name != os.readlink("/proc/self/ns/mnt")]

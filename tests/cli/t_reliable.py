@@ -91,7 +91,7 @@ def memfds():
     found = 0
     for pid in inventory.processes():
         try:
-            found += sum(os.readlink(f"/proc/{pid}/fd/{n}").startswith("/memfd:") for n in os.listdir(f"/proc/{pid}/fd"))
+            found += sum(name.startswith("/memfd:") for name in inventory.descriptors(pid).values())
         except OSError:
             continue
     return found

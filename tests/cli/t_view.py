@@ -8,6 +8,7 @@ import subprocess
 from tests.cli.t_engines import engines
 from tests.cli.t_options import TMP
 from tests.cli.t_rootless import user
+from tests.support import inventory
 from tests.support import lab as L
 from tests.support.command import WASM, Cli, kind_args
 from tests.support.components import spec_with
@@ -113,18 +114,16 @@ def test_nothing_of_the_view_leads_elsewhere(lab):
     id = cli.running("/app.wasm", "sleep", "30", change=lambda spec: spec["process"].update(cwd="/etc"))
     pid = cli.state(id)["pid"]
 
-    def held():
-        return {n: os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}
-    eventually(lambda: any(path == "/etc" for path in held().values()), 5, "the guest has its directories")
-    for n, path in held().items():
+    eventually(lambda: "/etc" in inventory.descriptors(pid).values(), 5, "the guest has its directories")
+    for n, path in inventory.descriptors(pid).items():
         if int(n) < 3 or not path.startswith("/") or path.endswith(".art"):
             continue
         check(os.path.isdir(f"/proc/{pid}/fd/{n}"), f"{n} is {path}")
         for name in ("proc", "sys", "../proc", "../sys"):
             there = f"/proc/{pid}/fd/{n}/{name}"
             check(not os.path.isdir(there) or os.listdir(there) == [], f"{n} ({path}) leads to {name}")
-    namespaces = [path for path in held().values() if path.startswith("mnt:")]
-    equal(len(namespaces), 1, f"its view is held by one descriptor: {held()}")
+    namespaces = [path for path in inventory.descriptors(pid).values() if path.startswith("mnt:")]
+    equal(len(namespaces), 1, f"its view is held by one descriptor: {namespaces}")
     own = os.readlink(f"/proc/{pid}/ns/mnt")
     check(own not in (namespaces[0], os.readlink("/proc/self/ns/mnt")), f"the guest is in {own}")
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8") as f:

@@ -2,6 +2,7 @@
 """What exists: processes, mounts, cgroups, run-time files and network namespaces, as sets of lines.
 Two inventories subtracted say what a test left behind."""
 
+import contextlib
 import os
 import re
 
@@ -70,4 +71,9 @@ def network_namespaces():
 
 
 def descriptors(pid):
-    return {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    """Number -> what it names, of the descriptors of a process that may close some meanwhile."""
+    found = {}
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            found[number] = os.readlink(f"/proc/{pid}/fd/{number}")
+    return found

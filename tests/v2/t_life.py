@@ -101,15 +101,16 @@ def test_exec_follows_an_init_whose_cgroup_has_gone(lab):
         cli = Cli(lab, name)
         id = cli.running(*kind_args(NATIVE, "pause"))
         group = groups.of(lab, id)
-        other = os.path.dirname(group.directory) + f"/{id}-other"
-        os.mkdir(other)
-        with open(other + "/cgroup.procs", "w", encoding="ascii") as f:
+        other = groups.Group(os.path.dirname(group.path) + f"/{id}-other")
+        os.mkdir(other.directory)
+        with open(other.directory + "/cgroup.procs", "w", encoding="ascii") as f:
             f.write(str(json.loads(cli("state", id).ok().out)["pid"]))
         os.rmdir(group.directory)
         r = cli("exec", id, "cat", "/proc/self/cgroup").ok()
         contains(r.out, f"/{id}-other\n", name)
         cli.end(id)
-        eventually(lambda: os.rmdir(other) is None, 5, "it is empty")  # noqa: B023
+        eventually(lambda: not other.pids(), 5, "it is empty")  # noqa: B023
+        os.rmdir(other.directory)
 
 
 def test_pause_holds_and_kill_reaches_the_frozen(lab):
