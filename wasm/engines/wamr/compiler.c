@@ -13,7 +13,7 @@
 #include <wasm_export.h>
 
 #include "wasm/engines/wamr/aot/aot.h"
-#include "wasm/engines/wamr/imports.h"
+#include "wasm/engines/wamr/module.h"
 #include "wasm/engines/wamr/options.h"
 
 #define MAX_MODULE (256u << 20)
@@ -52,18 +52,12 @@ static int look_at(amphora_bytes in, bool imports, amphora_error* error) {
     return wamr_fail(error, AMPHORA_ERR_UNSUPPORTED, "engine wamr takes modules up to %u MiB",
                      MAX_MODULE >> 20);
   }
-  const int result = start(error);
+  int result = start(error);
   if (result != AMPHORA_OK) return result;
-  /* The loader writes to its input. */
-  uint8_t* copy = malloc(in.size);
-  if (copy == NULL) return wamr_fail(error, AMPHORA_ERR_SYSTEM, "%s", strerror(ENOMEM));
-  memcpy(copy, in.data, in.size);
-  char text[200] = "";
-  wasm_module_t module = wasm_runtime_load(copy, (uint32_t)in.size, text, sizeof text);
-  if (module == NULL) {
-    free(copy);
-    return wamr_fail(error, AMPHORA_ERR_INVALID, "%s", text);
-  }
+  uint8_t* copy = NULL;
+  wasm_module_t module = NULL;
+  result = wamr_load_copy(in, &copy, &module, error);
+  if (result != AMPHORA_OK) return result;
   const int missing = imports ? wamr_check_imports(module, AMPHORA_ERR_IMPORTS, error) : AMPHORA_OK;
   wasm_runtime_unload(module);
   free(copy);

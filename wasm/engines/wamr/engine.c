@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include <wasm_export.h>
 
-#include "wasm/engines/wamr/imports.h"
+#include "wasm/engines/wamr/module.h"
 #include "wasm/engines/wamr/options.h"
 #include "wasm/engines/wamr/preopens.h"
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include <wasm_export.h>
 
+#include "wasm/engines/wamr/module.h"
 #include "wasm/engines/wamr/options.h"
 
 /* A line for each function and its check, about 40 bytes. */
@@ -166,13 +167,10 @@ static int compile(amphora_bytes in, const char* cpu, amphora_bytes* out, amphor
   if (result != AMPHORA_OK) return result;
   result = start_collecting(error);
   if (result != AMPHORA_OK) return result;
-  /* The loader writes to its input. */
-  uint8_t* copy = malloc(in.size);
-  if (copy == NULL) return wamr_fail(error, AMPHORA_ERR_SYSTEM, "%s", strerror(ENOMEM));
-  memcpy(copy, in.data, in.size);
-  char text[200] = "";
-  wasm_module_t module = wasm_runtime_load(copy, (uint32_t)in.size, text, sizeof text);
-  if (module == NULL) return wamr_fail(error, AMPHORA_ERR_INVALID, "%s", text);
+  uint8_t* copy = NULL; /* the process ends soon */
+  wasm_module_t module = NULL;
+  result = wamr_load_copy(in, &copy, &module, error);
+  if (result != AMPHORA_OK) return result;
   AOTCompOption options;
   set_options(&options, cpu);
   options.enable_thread_mgr = wants_threads(module);
