@@ -345,6 +345,17 @@ Result<void> Writer::write_keyed(const std::string& dir, std::string_view file,
   return {};
 }
 
+Result<void> Writer::write_shown(const std::string& dir, std::string_view file,
+                                 std::string_view key, uint64_t value) {
+  uint64_t before = value;
+  if (updating()) {
+    if (auto text = read_value(dir, file)) before = keyed_number(*text, key);
+  }
+  TRY(write_value(dir, file, std::to_string(value)));
+  if (before != value) old_.push_back({dir, std::string(file), std::to_string(before)});
+  return {};
+}
+
 std::string Writer::roll_back() {
   std::string failed;
   for (auto entry = old_.rbegin(); entry != old_.rend(); ++entry) {

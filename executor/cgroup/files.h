@@ -74,6 +74,9 @@ class Writer {
   /// was there, or with "key reset".
   Result<void> write_keyed(const std::string& dir, std::string_view file, std::string_view key,
                            std::string_view value, std::string_view reset);
+  /// For a file that takes a number and shows it as one of several lines, after `key`.
+  Result<void> write_shown(const std::string& dir, std::string_view file, std::string_view key,
+                           uint64_t value);
   /// Puts the old values back, last first. Returns what could not be restored, empty if all could.
   std::string roll_back();
 

@@ -150,8 +150,8 @@ Result<void> Limits::memory(const oci::MemoryLimits& limits) {
     TRY(writer_.write(dir, "memory.swappiness", number(*limits.swappiness)));
   }
   if (oom_change) {
-    // Written as it is, not through the writer: the file reads back as several lines.
-    TRY(write_value(dir, "memory.oom_control", *limits.disable_oom_killer ? "1" : "0"));
+    TRY(writer_.write_shown(dir, "memory.oom_control", "oom_kill_disable",
+                            *limits.disable_oom_killer ? 1 : 0));
   }
   return {};
 }

@@ -150,6 +150,22 @@ TEST_F(V1, MissingHierarchyMattersOnlyWhenAsked) {
   EXPECT_EQ(applied.error().code(), Errc::kUnsupported);
 }
 
+TEST_F(V1, AnUpdateThatFailsLateGivesTheOomKillerBack) {
+  std::erase_if(host_.hierarchies, [](const auto& h) { return h.controllers == "pids"; });
+  Guard cgroup = made(default_linux(unique_path()));
+  const std::string control = dir(cgroup, "memory") + "/memory.oom_control";
+  for (const bool before : {false, true}) {
+    oci::Resources resources;
+    resources.memory.emplace().disable_oom_killer = before;
+    ASSERT_TRUE(cgroup->update(resources));
+    resources.memory->disable_oom_killer = !before;
+    resources.pids_limit = 5;
+    EXPECT_FALSE(cgroup->update(resources)) << "there is no pids controller";
+    EXPECT_TRUE(file(control).starts_with(before ? "oom_kill_disable 1" : "oom_kill_disable 0"))
+        << file(control);
+  }
+}
+
 TEST_F(V1, HugepagesComeFromTheUnifiedSideOfAHybridHost) {
   if (host_.cgroup_mode != setup::CgroupMode::kHybrid || has("hugetlb") ||
       file(host_.unified_mount + "/cgroup.controllers").find("hugetlb") == std::string::npos) {
