@@ -161,16 +161,14 @@ Result<void> Runtime::resume(const std::string& id) {
 Result<std::vector<std::string>> Runtime::update(const std::string& id,
                                                  const oci::Resources& resources,
                                                  const cgroup::RdtChange& rdt) {
-  if (rdt.empty()) {
-    TRY_ASSIGN(const Live live, find_live(id));
-    TRY(live.cgroup->update(resources));
-    return live.cgroup->warnings();
-  }
   TRY_ASSIGN(const Live live, find_live(id));
-  TRY_ASSIGN(const std::string before, cgroup::change_rdt(live.state, rdt));
+  std::string before;
+  if (!rdt.empty()) {
+    TRY_ASSIGN(before, cgroup::change_rdt(live.state, rdt));
+  }
   auto done = live.cgroup->update(resources);
   if (done) return live.cgroup->warnings();
-  static_cast<void>(cgroup::restore_rdt(live.state, before));
+  if (!rdt.empty()) static_cast<void>(cgroup::restore_rdt(live.state, before));
   return std::unexpected(std::move(done).error());
 }
 
@@ -224,7 +222,7 @@ Result<std::vector<Runtime::Report>> Runtime::list() {
 }
 
 Result<void> Runtime::record_exit(const std::string& id, int exit_code) {
-  TRY_ASSIGN(const Entry entry, store_.find(id));
+  TRY_ASSIGN(Entry entry, store_.find(id));
   TRY_ASSIGN(oci::State state, entry.load());
   state.exit_code = exit_code;
   state.exited_at = runtime::now_rfc3339();
