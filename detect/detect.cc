@@ -27,7 +27,6 @@
 #include "detect/view.h"
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
-#include "executor/base/sys.h"
 #include "executor/oci/spec.h"
 
 namespace amphora::detect {
@@ -181,7 +180,8 @@ Result<Finding> inspect(const File& file, bool wasm_allowed, const WatCheck& wat
   return finding;
 }
 
-Verdict to_verdict(File&& file, Finding&& finding, std::string_view function) {
+/// Takes out of both what a verdict keeps.
+Verdict to_verdict(File& file, Finding& finding, std::string_view function) {
   Verdict verdict{.kind = finding.kind,
                   .path = std::move(file.path),
                   .function = std::string(function),
@@ -189,14 +189,7 @@ Verdict to_verdict(File&& file, Finding&& finding, std::string_view function) {
                   .why_not = {},
                   .module = {},
                   .artifacts = nullptr};
-  if (finding.kind != Kind::kNative) {
-    verdict.module = std::move(finding.module);
-  } else {
-    std::vector<UniqueFd> done;
-    done.push_back(std::move(finding.module));
-    done.push_back(std::move(file.fd));
-    sys::close_all(done);
-  }
+  if (finding.kind != Kind::kNative) verdict.module = std::move(finding.module);
   if (finding.sure) return verdict;
   if (!finding.unread.empty()) {
     verdict.why_not =
@@ -236,7 +229,9 @@ Result<Attempt> attempt(View& view, const oci::Spec& spec, const oci::Process& p
     // The first executable file is what execvp would take; without one, the first wasm file counts;
     // and if there is neither, the first file is what the failing exec will be about.
     if (!runs && result.verdict) continue;
-    result.verdict = to_verdict(std::move(file), std::move(finding), function);
+    result.verdict = to_verdict(file, finding, function);
+    view.done_with(std::move(finding.module));
+    view.done_with(std::move(file.fd));
     if (!executable && result.verdict->kind == Kind::kNative && result.verdict->why_not.empty()) {
       result.verdict->why_not =
           fmt::format("{} is not executable for uid {}", result.verdict->path, process.user.uid);
@@ -304,8 +299,7 @@ Result<Verdict> detect_layer(UniqueFd module, std::string_view name, std::string
   File file{.path = std::string(name.substr(0, hash)), .fd = {}, .info = info, .executable = false};
   finding.module = std::move(module);
   finding.reason += fmt::format(", {}", origin);
-  return to_verdict(std::move(file), std::move(finding),
-                    hash == name.npos ? std::string_view() : name.substr(hash + 1));
+  return to_verdict(file, finding, hash == name.npos ? std::string_view() : name.substr(hash + 1));
 }
 
 }  // namespace amphora::detect

@@ -25,6 +25,7 @@
 #include "executor/base/error.h"
 #include "executor/base/fd.h"
 #include "executor/base/path.h"
+#include "executor/base/sys.h"
 #include "executor/oci/spec.h"
 
 namespace amphora::detect {
@@ -97,6 +98,14 @@ Result<View> View::make(int rootfs_fd, int bundle_fd, std::span<const oci::Mount
   return view;
 }
 
+View::~View() { sys::close_all(spent_); }
+
+void View::done_with(UniqueFd fd) {
+  // A spec may have more mounts than we may have descriptors.
+  constexpr size_t kFew = 16;
+  if (fd && spent_.size() < kFew) spent_.push_back(std::move(fd));
+}
+
 Result<void> View::add(const oci::Mount& mount) {
   // Copied up from what lies beneath, which is therefore what will be seen.
   if (has_option(mount, "tmpcopyup")) return {};
@@ -131,7 +140,8 @@ Result<std::string> View::settle(const std::string& destination, std::string_vie
           mounts_, [&](const Mount& m) { return path::is_below(clean, m.path); });
       if (covering->source == Source::kEmpty) return clean;
     } else {
-      const auto fd = open_beneath(rootfs_fd_, relative(clean), O_PATH);
+      auto fd = open_beneath(rootfs_fd_, relative(clean), O_PATH);
+      if (fd) done_with(std::move(*fd));
       // Missing from some component on: setup makes the rest, plainly.
       if (fd || fd.error().sys_errno() == ENOENT) return clean;
       if (fd.error().sys_errno() != ELOOP) return open_failed(fd.error().sys_errno(), clean);

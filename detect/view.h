@@ -27,6 +27,14 @@ class View {
   /// itself could tell (a filesystem that is not mounted yet), else kSystem.
   Result<UniqueFd> lookup(const std::string& path);
 
+  /// Takes what was only looked at, to be closed in one call with the rest.
+  void done_with(UniqueFd fd);
+  View(View&&) noexcept = default;
+  View& operator=(View&&) = delete;
+  View(const View&) = delete;
+  View& operator=(const View&) = delete;
+  ~View();
+
  private:
   enum class Source : uint8_t {
     kBind,    ///< a file or directory of the host
@@ -60,6 +68,7 @@ class View {
 
   int rootfs_fd_, bundle_fd_;
   std::vector<Mount> mounts_;
+  std::vector<UniqueFd> spent_;
 };
 
 }  // namespace amphora::detect

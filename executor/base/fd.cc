@@ -144,13 +144,25 @@ Result<void> write_all(int fd, std::string_view data) {
   return {};
 }
 
+std::string replacement_name(const std::string& name) { return "." + name + ".new"; }
+
+Result<UniqueFd> open_replacement_at(int dir_fd, const std::string& name, unsigned mode) {
+  const std::string temporary = replacement_name(name);
+  UniqueFd fd(::openat(dir_fd, temporary.c_str(),
+                       O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode));
+  if (!fd) return fail_errno(errno, "create " + temporary);
+  return fd;
+}
+
 Result<void> replace_file_at(int dir_fd, const std::string& name, std::string_view data,
                              unsigned mode, std::vector<UniqueFd>* keep) {
-  const std::string temporary = "." + name + ".new";
-  const int raw = ::openat(dir_fd, temporary.c_str(),
-                           O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
-  if (raw < 0) return fail_errno(errno, "create " + temporary);
-  UniqueFd fd(raw);
+  TRY_ASSIGN(UniqueFd fd, open_replacement_at(dir_fd, name, mode));
+  return put_replacement_at(dir_fd, name, std::move(fd), data, keep);
+}
+
+Result<void> put_replacement_at(int dir_fd, const std::string& name, UniqueFd fd,
+                                std::string_view data, std::vector<UniqueFd>* keep) {
+  const std::string temporary = replacement_name(name);
   if (auto written = write_all(fd.get(), data); !written) {
     ::unlinkat(dir_fd, temporary.c_str(), 0);
     return std::unexpected(std::move(written).error().context(temporary));

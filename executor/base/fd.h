@@ -61,6 +61,12 @@ Result<void> write_all(int fd, std::string_view data);
 /// `keep` as for read_record_at.
 Result<void> replace_file_at(int dir_fd, const std::string& name, std::string_view data,
                              unsigned mode = 0600, std::vector<UniqueFd>* keep = nullptr);
+/// The same in two steps: the temporary file (replacement_name), and what puts it in place, or removes it
+/// when that fails.
+std::string replacement_name(const std::string& name);
+Result<UniqueFd> open_replacement_at(int dir_fd, const std::string& name, unsigned mode);
+Result<void> put_replacement_at(int dir_fd, const std::string& name, UniqueFd fd,
+                                std::string_view data, std::vector<UniqueFd>* keep = nullptr);
 
 /// Sends `data` with up to 250 descriptors in one message (SCM_RIGHTS, MSG_NOSIGNAL).
 Result<void> send_with_fds(int socket, std::string_view data, std::span<const int> fds);

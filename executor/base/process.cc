@@ -91,7 +91,7 @@ Result<uint64_t> start_time_of(pid_t pid, std::vector<UniqueFd>* keep) {
   return stat.start_time;
 }
 
-Result<Process> find_process(pid_t pid, uint64_t start_time) {
+Result<Process> find_process(pid_t pid, uint64_t start_time, std::vector<UniqueFd>* keep) {
   const std::string noun = "process " + std::to_string(pid);
   if (pid <= 0) return fail(Errc::kNotFound, "no process");
   UniqueFd pidfd(sys::pidfd_open(pid, 0));
@@ -100,7 +100,7 @@ Result<Process> find_process(pid_t pid, uint64_t start_time) {
     return fail_errno(errno, "open " + noun);
   }
   // Read after the pidfd is held: the pid cannot be reused between the two without us seeing it.
-  TRY_ASSIGN(const Stat stat, read_stat(pid));
+  TRY_ASSIGN(const Stat stat, read_stat(pid, keep));
   if (stat.start_time != start_time || stat.state == 'Z' || stat.state == 'X') {
     return fail(Errc::kNotFound, noun + " has ended");
   }

@@ -40,8 +40,8 @@ struct Process {
 /// Reads the start time of a process from /proc/PID/stat; kNotFound when there is none. `keep` as for read_record_at.
 Result<uint64_t> start_time_of(pid_t pid, std::vector<UniqueFd>* keep = nullptr);
 /// The process with this pid if it is still the one that started at `start_time`; kNotFound else.
-/// A zombie counts as gone.
-Result<Process> find_process(pid_t pid, uint64_t start_time);
+/// A zombie counts as gone. `keep` as for read_record_at.
+Result<Process> find_process(pid_t pid, uint64_t start_time, std::vector<UniqueFd>* keep = nullptr);
 
 /// Sends a signal by pidfd. kNotFound when the process has exited.
 Result<void> send_signal(const Process& process, int signal);

@@ -157,8 +157,8 @@ const Namespace* Spec::find_namespace(NamespaceKind kind) const noexcept {
   return nullptr;
 }
 
-Result<Spec> load_spec(int bundle_fd) {
-  auto text = read_record_at(bundle_fd, "config.json", kMaxJsonBytes);
+Result<Spec> load_spec(int bundle_fd, std::vector<UniqueFd>* keep) {
+  auto text = read_record_at(bundle_fd, "config.json", kMaxJsonBytes, keep);
   if (!text) return std::unexpected(std::move(text).error().context("load spec"));
   auto spec = parse_spec(*text);
   if (!spec) return std::unexpected(std::move(spec).error().context("config.json"));

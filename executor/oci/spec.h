@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "executor/base/error.h"
+#include "executor/base/fd.h"
 
 namespace amphora::oci {
 
@@ -225,8 +226,8 @@ struct Spec {
 
 /// Reads and parses config.json in the bundle (at most 16 MiB). kInvalid names the member that is
 /// wrong ("process.rlimits[2].type: ..."); unknown members are ignored, an unsupported ociVersion
-/// (outside 1.0.0 to 1.3.x) is refused.
-Result<Spec> load_spec(int bundle_fd);
+/// (outside 1.0.0 to 1.3.x) is refused. `keep` as for read_record_at.
+Result<Spec> load_spec(int bundle_fd, std::vector<UniqueFd>* keep = nullptr);
 Result<Spec> parse_spec(std::string_view json);
 /// An OCI Process object alone, as `exec` gets it.
 Result<Process> parse_process(std::string_view json);

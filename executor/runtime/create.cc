@@ -422,11 +422,12 @@ Result<Process> Runtime::exec(const std::string& id, const MakeProcess& make, co
 
 Result<Process> Runtime::exec_inner(const std::string& id, const MakeProcess& make,
                                     const Stdio& stdio, const ExecOptions& options) {
+  std::vector<UniqueFd> spent;
   TRY_ASSIGN(Entry entry, store_.peek(id));
-  TRY_ASSIGN(const oci::State state, entry.load());
-  auto init = find_process(state.pid, state.start_time);
+  TRY_ASSIGN(const oci::State state, entry.load(&spent));
+  auto init = find_process(state.pid, state.start_time, &spent);
   if (!init) return fail(Errc::kPrecondition, "cannot exec in a stopped container");
-  TRY_ASSIGN(const oci::Spec spec, oci::load_spec(entry.dir_fd()));
+  TRY_ASSIGN(const oci::Spec spec, oci::load_spec(entry.dir_fd(), &spent));
   TRY_ASSIGN(const auto cgroup, cgroup::open(state, host_));
   if (cgroup && !options.ignore_paused) {
     TRY_ASSIGN(const bool frozen, cgroup->is_frozen());
@@ -471,7 +472,6 @@ Result<Process> Runtime::exec_inner(const std::string& id, const MakeProcess& ma
       return runtime::write_pid_file(options.pid_file, made.pid);
     };
   }
-  std::vector<UniqueFd> spent;
   request.spent = &spent;
   auto launched = in_runcs_words(setup::launch(request));
   spent.push_back(entry.release_dir());

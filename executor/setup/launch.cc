@@ -351,8 +351,9 @@ Result<Process> launch(const LaunchRequest& request) {
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
     return fail_errno(errno, "make the handshake socket");
   }
-  UniqueFd ours(pair[0]);
-  UniqueFd childs(pair[1]);
+  // The lower one is next to the plan's descriptors, so that the child closes all above it in one call.
+  UniqueFd childs(pair[0]);
+  UniqueFd ours(pair[1]);
   DirectSpawner direct(request.host);
   Spawner& spawner = request.spawner != nullptr ? *request.spawner : direct;
   SpawnRequest spawn{request.plan};

@@ -68,23 +68,26 @@ Result<void> empty(int dir_fd, int depth) {
 
 }  // namespace
 
-Result<oci::State> Entry::load() const {
-  auto text = read_record_at(dir_.get(), kStateFile);
+Result<oci::State> Entry::load(std::vector<UniqueFd>* keep) const {
+  auto text = read_record_at(dir_.get(), kStateFile, 1 << 20, keep);
   if (!text) return std::unexpected(std::move(text).error().context("container " + id_));
   auto state = oci::parse_state(*text);
   if (!state) return std::unexpected(std::move(state).error().context("state of container " + id_));
   return state;
 }
 
-Result<void> Entry::save(const oci::State& state, std::vector<UniqueFd>* keep) const {
-  return replace_file_at(dir_.get(), kStateFile, oci::to_json(state), 0600, keep);
+Result<void> Entry::save(const oci::State& state, std::vector<UniqueFd>* keep) {
+  const std::string text = oci::to_json(state);
+  if (next_) return put_replacement_at(dir_.get(), kStateFile, std::move(next_), text, keep);
+  return replace_file_at(dir_.get(), kStateFile, text, 0600, keep);
 }
 
-Result<void> Entry::save_first(const oci::State& state, std::vector<UniqueFd>& spent) const {
+Result<void> Entry::save_first(const oci::State& state, std::vector<UniqueFd>& spent) {
   TRY_ASSIGN(UniqueFd fd,
              open_at(dir_.get(), kStateFile, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   TRY(write_all(fd.get(), oci::to_json(state)));
   spent.push_back(std::move(fd));
+  TRY_ASSIGN(next_, open_replacement_at(dir_.get(), kStateFile, 0600));
   return {};
 }
 
@@ -151,6 +154,10 @@ Result<void> Store::remove(Entry&& entry) {
     ::unlinkat(held.dir_fd(), name, 0);
   }
   if (::unlinkat(dir_.get(), held.id().c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
+  // A create that failed before its second record: by name, since to list takes a descriptor, and the lack of
+  // one may be why it failed.
+  ::unlinkat(held.dir_fd(), replacement_name(kStateFile).c_str(), 0);
+  if (::unlinkat(dir_.get(), held.id().c_str(), AT_REMOVEDIR) == 0) return {};
   TRY(empty(held.dir_fd(), 2));
   if (::unlinkat(dir_.get(), held.id().c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
     return fail_errno(errno, "remove the state directory of container " + held.id());

@@ -18,17 +18,20 @@ class Entry {
   Entry(std::string id, UniqueFd dir) : id_(std::move(id)), dir_(std::move(dir)) {}
   const std::string& id() const noexcept { return id_; }
   int dir_fd() const noexcept { return dir_.get(); }
-  Result<oci::State> load() const;
+  /// `keep` as for read_record_at.
+  Result<oci::State> load(std::vector<UniqueFd>* keep = nullptr) const;
   /// `keep` and `spent`: take the descriptor, to be closed with others (sys::close_all).
-  Result<void> save(const oci::State& state, std::vector<UniqueFd>* keep = nullptr) const;
-  /// The first record of a directory just made: nobody can hold an older one that must stay whole.
-  Result<void> save_first(const oci::State& state, std::vector<UniqueFd>& spent) const;
+  Result<void> save(const oci::State& state, std::vector<UniqueFd>* keep = nullptr);
+  /// The first record of a directory just made: nobody can hold an older one that must stay whole. The file of
+  /// the second is opened as well, so that its number is among those that are closed with others.
+  Result<void> save_first(const oci::State& state, std::vector<UniqueFd>& spent);
   /// Ends the lock, for who closes the descriptor with others.
   UniqueFd release_dir() noexcept { return std::move(dir_); }
 
  private:
   std::string id_;
   UniqueFd dir_;
+  UniqueFd next_;  ///< of the record to come
 };
 
 class Store {
